@@ -1,0 +1,1 @@
+"""Stores of artifact bytes. The contract is ``contracts.artifacts``."""

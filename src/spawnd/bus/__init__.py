@@ -1,0 +1,1 @@
+"""Carriers of hints: LISTEN/NOTIFY here, others beside it. The contract is ``contracts.bus``."""

@@ -1,0 +1,1 @@
+"""What may be asked of the system. Functions over the store; no concrete backend is named here."""

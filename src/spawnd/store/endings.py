@@ -1,0 +1,366 @@
+"""How attempts end: decided by ``domain.settle``, applied here in one transaction with all its consequences.
+
+The run's row is held throughout, so counters, dependents, the circuit breaker and the run's own end are decided
+once, whatever else ends at the same moment.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from spawnd.contracts.bus import Topic
+from spawnd.contracts.control_plane import Lease, Settled
+from spawnd.domain.failures import RULES, Failure, FailureClass
+from spawnd.domain.settle import Decision, Outcome, StopCause, Stopped, Succeeded, Tally, settle
+from spawnd.domain.states import (
+    AgentState,
+    AttemptState,
+    RunState,
+    is_ended,
+    sources,
+)
+from spawnd.errors import StaleLease
+from spawnd.store import outbox
+from spawnd.store.database import Database, Transaction
+from spawnd.store.events import Event, append
+from spawnd.store.runs import LockedRun, end_if_done, lock, set_state
+
+_FIND = """
+SELECT t.run, t.agent, t.number, t.state, t.token, t.failure_class,
+       l.token IS NOT NULL AS held, l.stop, coalesce(l.expires_at <= clock(), true) AS expired, clock() AS now,
+       a.name, a.on_failure, a.retry_count, a.retries_used, a.free_used, a.losses, a.quota_parks, a.credential,
+       a.state AS agent_state
+FROM attempts t JOIN agents a ON a.id = t.agent LEFT JOIN leases l ON l.attempt = t.id AND l.token = t.token
+WHERE t.id = %s
+"""
+
+_END_ATTEMPT = """
+UPDATE attempts SET state = %(state)s, ended_at = clock(), failure_class = %(class)s, failure_message = %(message)s,
+       reset_at = %(reset_at)s, detail = %(detail)s
+WHERE id = %(attempt)s AND state = ANY(%(sources)s)
+"""
+
+_END_AGENT = """
+UPDATE agents SET state = %(state)s, since = clock(), wait_reason = %(wait)s, due_at = %(due)s,
+       failure_class = %(class)s, failure_message = %(message)s, final_message = coalesce(%(final)s, final_message),
+       finished_at = CASE WHEN %(ended)s THEN clock() END,
+       retries_used = retries_used + %(retries)s, free_used = free_used + %(free)s,
+       losses = losses + %(losses)s, quota_parks = quota_parks + %(parks)s
+WHERE id = %(agent)s AND state = ANY(%(sources)s)
+"""
+
+# Index: edges' primary key, then agents by id. The run's row is held, so no two parents count down at once.
+_RELEASE = """
+UPDATE agents c SET unmet = c.unmet - 1,
+       state = CASE WHEN c.unmet = 1 THEN 'ready' ELSE c.state END,
+       since = CASE WHEN c.unmet = 1 THEN clock() ELSE c.since END
+FROM edges e WHERE e.parent = %s AND c.id = e.child AND c.state = 'blocked'
+RETURNING c.id, c.state = 'ready' AS ready
+"""
+
+# Everything downstream that waits for this agent will never run.
+_SKIP = """
+WITH RECURSIVE below AS (
+    SELECT e.child FROM edges e WHERE e.parent = %(agent)s
+    UNION SELECT e.child FROM edges e JOIN below b ON e.parent = b.child
+)
+UPDATE agents a SET state = 'skipped', since = clock(), finished_at = clock(), failure_class = 'dependency',
+       failure_message = %(message)s
+FROM below WHERE a.id = below.child AND a.state = 'blocked' RETURNING a.id
+"""
+
+# What has not started, ended as one. Running agents are told to stop and end by themselves.
+_END_IDLE = """
+UPDATE agents SET state = %(state)s, since = clock(), finished_at = clock(), wait_reason = NULL, due_at = NULL,
+       failure_class = %(class)s, failure_message = %(message)s
+FROM (SELECT id, state AS was FROM agents
+      WHERE run = %(run)s AND state IN ('blocked', 'ready', 'waiting')
+        AND (%(only)s::bigint[] IS NULL OR id = ANY(%(only)s::bigint[]))) idle
+WHERE agents.id = idle.id RETURNING agents.id, idle.was
+"""
+
+_STOP = """
+UPDATE leases SET stop = %(cause)s
+WHERE run = %(run)s AND stop IS NULL AND (%(only)s::bigint[] IS NULL OR agent = ANY(%(only)s::bigint[]))
+RETURNING attempt, agent
+"""
+
+_CLOSE_WINDOW = """
+INSERT INTO quota_windows AS q (credential, until, stated, message)
+VALUES (%(credential)s, %(until)s, %(stated)s, %(message)s)
+ON CONFLICT (credential) DO UPDATE SET until = greatest(q.until, excluded.until), stated = excluded.stated,
+    message = excluded.message, hits = q.hits + 1, at = clock()
+"""
+
+_EXPIRED = "SELECT attempt FROM leases WHERE expires_at <= clock() ORDER BY expires_at LIMIT %s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    attempt: int
+    row: dict[str, Any]
+    decision: Decision
+    final_message: str | None
+
+
+async def finish(database: Database, lease: Lease, outcome: Outcome) -> Settled:
+    """End an attempt under its lease. Raises ``StaleLease`` if the lease is no longer held."""
+    async with database.transaction() as tx:
+        run, row = await _locked(tx, lease.attempt_id)
+        if not row["held"] or row["token"] != lease.token:
+            return _repeated(row, lease, outcome)
+        final = outcome.final_message if isinstance(outcome, Succeeded) else None
+        decision = _decide(run, row, outcome)
+        await _apply(tx, run, _Ending(lease.attempt_id, row, decision, final))
+        return Settled(decision)
+
+
+async def expire(database: Database, *, limit: int = 100) -> list[tuple[str, str]]:
+    """End attempts whose lease has run out; returns (run id, agent) of each."""
+    async with database.connection() as connection:
+        attempts = [row["attempt"] for row in await connection.rows(_EXPIRED, [limit])]
+    expired: list[tuple[str, str]] = []
+    for attempt in attempts:
+        async with database.transaction() as tx:
+            run, row = await _locked(tx, attempt)
+            # It may have been renewed, finished or expired by another while we waited for the run.
+            if not row["held"] or not row["expired"]:
+                continue
+            decision = _decide(run, row, Stopped(StopCause.LEASE_LOST))
+            await _apply(tx, run, _Ending(attempt, row, decision, None))
+            expired.append((run.run_id, row["name"]))
+    return expired
+
+
+async def stop_running(
+    tx: Transaction, run: LockedRun, cause: StopCause, *, only: Sequence[int] | None = None
+) -> list[int]:
+    """Tell running attempts to stop; returns the agents told. They stay running until they obey."""
+    rows = await tx.rows(_STOP, {"run": run.key, "cause": cause.value, "only": None if only is None else list(only)})
+    for row in rows:
+        await outbox.put(tx, Topic.STOP, str(row["attempt"]))
+    return [row["agent"] for row in rows]
+
+
+async def end_idle(
+    tx: Transaction, run: LockedRun, state: AgentState, failure: Failure, *, only: Sequence[int] | None = None
+) -> list[int]:
+    """End agents that are not running; returns their keys. The caller ends the run if that was all."""
+    rows = await tx.rows(
+        _END_IDLE,
+        {
+            "run": run.key,
+            "state": state.value,
+            "class": failure.failure_class.value,
+            "message": failure.message,
+            "only": None if only is None else list(only),
+        },
+    )
+    ready = sum(1 for row in rows if row["was"] == "ready")
+    if rows:
+        await tx.run(
+            "UPDATE runs SET agents_open = agents_open - %s, agents_ready = agents_ready - %s WHERE id = %s",
+            [len(rows), ready, run.key],
+        )
+        event = f"agent_{state.value}"
+        data = {"class": failure.failure_class.value, "message": failure.message}
+        await append(tx, run.key, [Event(event, row["id"], data=data) for row in rows])
+    return [row["id"] for row in rows]
+
+
+async def skip_below(tx: Transaction, run: int, agents: Iterable[int], message: str) -> int:
+    """Skip what waits below ``agents``; returns how many."""
+    skipped = 0
+    for agent in agents:
+        rows = await tx.rows(_SKIP, {"agent": agent, "message": message})
+        skipped += len(rows)
+        await append(tx, run, [Event("agent_skipped", row["id"], data={"message": message}) for row in rows])
+    if skipped:
+        await tx.run("UPDATE runs SET agents_open = agents_open - %s WHERE id = %s", [skipped, run])
+    return skipped
+
+
+async def _locked(tx: Transaction, attempt: int) -> tuple[LockedRun, dict[str, Any]]:
+    """Take the run's row, then read the attempt as it is now."""
+    found = await tx.row("SELECT run FROM attempts WHERE id = %s", [attempt])
+    if found is None:
+        raise StaleLease(f"Attempt {attempt} is not on record.")
+    run = await lock(tx, found["run"])
+    row = await tx.row(_FIND, [attempt])
+    assert row is not None
+    return run, row
+
+
+def _repeated(row: dict[str, Any], lease: Lease, outcome: Outcome) -> Settled:
+    """The answer to an ending that was recorded before; anything else has lost its lease."""
+    state = AttemptState(row["state"])
+    mine = row["token"] == lease.token and is_ended(state)
+    succeeded = isinstance(outcome, Succeeded)
+    if not mine or (state is AttemptState.SUCCEEDED) != succeeded or state is AttemptState.LOST:
+        raise StaleLease("The lease of this attempt is no longer held; nothing was written.")
+    return Settled(Decision(state, AgentState(row["agent_state"])), already=True)
+
+
+def _decide(run: LockedRun, row: dict[str, Any], outcome: Outcome) -> Decision:
+    tally = Tally(
+        on_failure=row["on_failure"],
+        retry_count=row["retry_count"],
+        retries_used=row["retries_used"],
+        free_used=row["free_used"],
+        losses=row["losses"],
+        quota_parks=row["quota_parks"],
+    )
+    # A worker that was told to stop may report the stop as its own failure, or be lost: the cause on record wins.
+    if row["stop"] is not None and not isinstance(outcome, Succeeded):
+        outcome = Stopped(StopCause(row["stop"]))
+    decision = settle(tally, outcome, now=row["now"], spread=random.random())  # jitter, not secrecy
+    if run.ending is not None and not is_ended(decision.state):
+        # The run is being ended: nothing of it starts again.
+        ended = AgentState.COST_EXCEEDED if run.ending == "cost_exceeded" else AgentState.CANCELLED
+        failure = decision.failure or Failure(FailureClass.CANCELLED, "The run was ended.")
+        return replace(decision, state=ended, wait_reason=None, due_at=None, failure=failure)
+    return decision
+
+
+async def _apply(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
+    decision, row = ending.decision, ending.row
+    failure = decision.failure
+    ended = is_ended(decision.state)
+    words: dict[str, Any] = {
+        "class": failure.failure_class.value if failure else None,
+        "message": failure.message if failure else None,
+    }
+    ready = 1 if decision.state is AgentState.READY else 0
+    # These need no answer before the next: one round trip.
+    async with tx.pipeline():
+        await tx.run("DELETE FROM leases WHERE attempt = %s", [ending.attempt])
+        await tx.run(
+            _END_ATTEMPT,
+            {
+                **words,
+                "attempt": ending.attempt,
+                "state": decision.attempt.value,
+                "reset_at": failure.reset_at if failure else None,
+                "detail": Jsonb(failure.detail) if failure and failure.detail else None,
+                "sources": [state.value for state in sources(decision.attempt)],
+            },
+        )
+        await tx.run(
+            _END_AGENT,
+            {
+                **words,
+                "agent": row["agent"],
+                "state": decision.state.value,
+                "wait": decision.wait_reason.value if decision.wait_reason else None,
+                "due": decision.due_at,
+                "final": ending.final_message,
+                "ended": ended,
+                "retries": decision.retries,
+                "free": decision.free,
+                "losses": decision.losses,
+                "parks": decision.quota_parks,
+                "sources": [state.value for state in sources(decision.state)],
+            },
+        )
+        await tx.run(
+            "UPDATE runs SET agents_running = agents_running - 1, agents_open = agents_open - %s,"
+            " agents_ready = agents_ready + %s WHERE id = %s",
+            [1 if ended else 0, ready, run.key],
+        )
+    released = ready
+    events = [_event(ending)]
+    if decision.state is AgentState.COMPLETED:
+        children = await tx.rows(_RELEASE, [row["agent"]])
+        freed = [child["id"] for child in children if child["ready"]]
+        events += [Event("agent_ready", child) for child in freed]
+        if freed:
+            released += len(freed)
+            await tx.run("UPDATE runs SET agents_ready = agents_ready + %s WHERE id = %s", [len(freed), run.key])
+    await append(tx, run.key, events)
+    if ended and decision.state is not AgentState.COMPLETED:
+        await skip_below(tx, run.key, [row["agent"]], f"{row['name']} did not complete ({decision.state.value}).")
+    if failure is not None and failure.failure_class is FailureClass.QUOTA and row["credential"]:
+        await _close_window(tx, run, ending)
+    if decision.stops_run:
+        await _stop_run(tx, run, f"{row['name']} failed and its plan says on_failure: stop.")
+    elif decision.hits_breaker and run.breaker_threshold:
+        await _hit_breaker(tx, run)
+    if await end_if_done(tx, run.key) is None and (released or run.agents_ready > 0):
+        # A slot became free, or something became ready: either may be what a worker waits for.
+        await outbox.put(tx, Topic.WORK)
+    await outbox.put(tx, Topic.RUN, run.run_id)
+
+
+def _event(ending: _Ending) -> Event:
+    decision, row = ending.decision, ending.row
+    data: dict[str, Any] = {"attempt_state": decision.attempt.value}
+    if decision.failure is not None:
+        data["class"] = decision.failure.failure_class.value
+        data["message"] = decision.failure.message
+        data["next_step"] = RULES[decision.failure.failure_class].next_step
+        if decision.failure.detail:
+            data["detail"] = decision.failure.detail
+        if decision.failure.reset_at is not None:
+            data["reset_at"] = decision.failure.reset_at.isoformat()
+    if decision.due_at is not None:
+        data["due_at"] = decision.due_at.isoformat()
+    if decision.wait_reason is not None:
+        data["reason"] = decision.wait_reason.value
+    return Event(f"agent_{decision.state.value}", row["agent"], row["number"], data)
+
+
+async def _close_window(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
+    decision, row = ending.decision, ending.row
+    assert decision.failure is not None
+    if decision.due_at is None:
+        return
+    await tx.run(
+        _CLOSE_WINDOW,
+        {
+            "credential": row["credential"],
+            "until": decision.due_at,
+            "stated": decision.failure.reset_at is not None,
+            "message": decision.failure.message,
+        },
+    )
+    data = {
+        "credential": row["credential"],
+        "until": decision.due_at.isoformat(),
+        "stated": decision.failure.reset_at is not None,
+    }
+    await append(tx, run.key, [Event("quota_closed", row["agent"], row["number"], data)])
+
+
+async def _stop_run(tx: Transaction, run: LockedRun, message: str) -> None:
+    await tx.run(
+        "UPDATE runs SET ending = 'failed', state_reason = %s WHERE id = %s AND ending IS NULL",
+        [message, run.key],
+    )
+    await append(tx, run.key, [Event("run_stopping", data={"message": message})])
+    await end_idle(tx, run, AgentState.CANCELLED, Failure(FailureClass.CANCELLED, message))
+    await stop_running(tx, run, StopCause.POLICY)
+
+
+async def _hit_breaker(tx: Transaction, run: LockedRun) -> None:
+    row = await tx.row(
+        "UPDATE runs SET breaker_failures = breaker_failures + 1 WHERE id = %s RETURNING breaker_failures",
+        [run.key],
+    )
+    assert row is not None
+    if row["breaker_failures"] != run.breaker_threshold:
+        return
+    message = f"The circuit breaker tripped: {row['breaker_failures']} agents failed."
+    await append(tx, run.key, [Event("circuit_breaker_tripped", data={"message": message})])
+    match run.breaker_action:
+        case "cancel_all":
+            await _stop_run(tx, run, message)
+        case "pause":
+            if await set_state(tx, run.key, RunState.PAUSED, message):
+                await append(tx, run.key, [Event("run_paused", data={"reason": message})])
+        case _:
+            pass  # notify_only: the event is the notice

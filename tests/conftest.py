@@ -1,0 +1,74 @@
+"""Shared fixtures: a real PostgreSQL for the whole session, a schema of its own for every test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from spawnd.store import schema as store_schema
+from spawnd.store.database import Database
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The conninfo of a running PostgreSQL: SPAWND_TEST_DATABASE_URL, or one from the wheel."""
+    given = os.environ.get("SPAWND_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    from spawnd.store.embedded import EmbeddedPostgres
+
+    # All xdist workers share one cluster: the last to leave stops it.
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", secrets.token_hex(8))
+    home = Path(tempfile.gettempdir()) / f"spawnd-tests-{session[:12]}"
+    with EmbeddedPostgres(home) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def schema(server: str) -> Iterator[str]:
+    """A fresh schema at the newest version, dropped afterwards."""
+    name = f"t_{secrets.token_hex(6)}"
+    store_schema.upgrade(server, name)
+    with psycopg.connect(server, autocommit=True) as connection:
+        # Tests move time by changing one row.
+        connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(name)))
+        connection.execute("CREATE TABLE clock_shift (shift interval NOT NULL)")
+        connection.execute("INSERT INTO clock_shift VALUES ('0')")
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+            " 'SELECT clock_timestamp() + (SELECT shift FROM clock_shift)'"
+        )
+    yield name
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def database(server: str, schema: str) -> AsyncIterator[Database]:
+    """An open pool on a schema of its own."""
+    async with Database(server, schema=schema) as opened:
+        yield opened
+
+
+class Clock:
+    """Moves the database's clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def advance(self, *, seconds: float) -> None:
+        async with self._database.connection() as connection:
+            await connection.run("UPDATE clock_shift SET shift = shift + make_interval(secs => %s)", [seconds])
+
+
+@pytest.fixture
+def clock(database: Database) -> Clock:
+    return Clock(database)

@@ -1,0 +1,72 @@
+"""Processes on this machine, by descent and by mark: what a dead worker left, what a child started.
+
+Reads /proc; where there is none, nothing is found and the process group has to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+#: The environment variable that marks everything started for an attempt; its value is ``<attempt>-<token>``.
+MARK = "SPAWND_ATTEMPT_MARK"
+
+_PROC = Path("/proc")
+
+
+def descendants(pid: int) -> set[int]:
+    """Every process below ``pid``, without itself."""
+    children: dict[int, list[int]] = {}
+    for entry in _pids():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The name stands in brackets and may hold anything; the parent is the second field after it.
+            stat = (_PROC / str(entry) / "stat").read_text(errors="replace")
+            children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(entry)
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def marked(value: str) -> set[int]:
+    """Processes whose environment carries ``MARK=value``. Others' processes cannot be read and are not found."""
+    wanted = f"{MARK}={value}".encode()
+    found = set()
+    for entry in _pids():
+        with contextlib.suppress(OSError):
+            if wanted in (_PROC / str(entry) / "environ").read_bytes().split(b"\0"):
+                found.add(entry)
+    return found - {os.getpid()}
+
+
+def kill_marked(value: str) -> int:
+    """SIGKILL everything marked, until nothing is left; returns how many were killed."""
+    killed: set[int] = set()
+    # What is killed may have forked in between: look again until the sweep finds nothing new.
+    while left := marked(value) - killed:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= left
+    return len(killed)
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks: with the pid it names a process for good. None if gone."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
+    except OSError:
+        return []

@@ -1,0 +1,77 @@
+"""Limits on memory and processes, held by looking.
+
+A control group would be exact; it needs a delegated one, which few machines give. So everything in a room is
+summed a few times a second, and a room beyond its bounds is killed, saying which bound it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from types import TracebackType
+
+from spawnd.contracts.sandbox import Limits
+from spawnd.process.orphans import descendants
+
+_INTERVAL_SECONDS = 0.2
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Watch:
+    """Watches the processes of a room while its block lasts. Costs nothing when nothing is limited."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.verdict: str | None = None
+        self._limits = limits
+        self._pids: set[int] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, pid: int) -> None:
+        self._pids.add(pid)
+
+    def forget(self, pid: int) -> None:
+        self._pids.discard(pid)
+
+    async def __aenter__(self) -> Watch:
+        if self._limits.memory_mb is not None or self._limits.pids is not None:
+            self._task = asyncio.create_task(self._run(), name="room-watch")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            for pid in list(self._pids):
+                everything = {pid} | descendants(pid)
+                if (verdict := self._judge(everything)) is not None:
+                    self.verdict = verdict
+                    for each in everything:
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.kill(each, signal.SIGKILL)
+
+    def _judge(self, pids: set[int]) -> str | None:
+        if self._limits.pids is not None and len(pids) > self._limits.pids:
+            return f"it had {len(pids)} processes; resources.pids allows {self._limits.pids}"
+        if self._limits.memory_mb is not None:
+            used = sum(_resident(pid) for pid in pids) // (1024 * 1024)
+            if used > self._limits.memory_mb:
+                return f"it used {used} MiB; resources.memory_mb allows {self._limits.memory_mb}"
+        return None
+
+
+def _resident(pid: int) -> int:
+    """Resident memory of a process in bytes; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,1 @@
+"""What leaves the system for people and machines to watch; and what must never leave it."""

@@ -28,8 +28,11 @@ def server() -> Iterator[str]:
     # All xdist workers share one cluster: the last to leave stops it.
     session = os.environ.get("PYTEST_XDIST_TESTRUNUID", secrets.token_hex(8))
     home = Path(tempfile.gettempdir()) / f"spawnd-tests-{session[:12]}"
-    with EmbeddedPostgres(home) as conninfo:
-        yield conninfo
+    embedded = EmbeddedPostgres(home, environ=os.environ)
+    try:
+        yield embedded.start()
+    finally:
+        embedded.close()
 
 
 @pytest.fixture

@@ -154,9 +154,10 @@ async def open_worker(
     worker_id: str | None = None,
     once: bool = False,
     mock: bool = False,
+    run_id: str | None = None,
     backends: Backends | None = None,
 ) -> AsyncIterator[Worker]:
-    """A worker with the reaper beside it. ``mock`` serves every runtime with the mock one."""
+    """A worker with the reaper beside it. ``mock`` serves every runtime with the mock one, ``run_id`` only that run."""
     import secrets
 
     from spawnd.artifacts.local import LocalArtifacts
@@ -182,6 +183,7 @@ async def open_worker(
             slots=slots,
             labels=labels,
             once=once,
+            run_id=run_id,
         )
 
 
@@ -215,8 +217,11 @@ def _server(settings: Settings) -> Iterator[str]:
         return
     from spawnd.store.embedded import EmbeddedPostgres
 
-    with EmbeddedPostgres(settings.home, environ=settings.environ) as conninfo:
-        yield conninfo
+    server = EmbeddedPostgres(settings.home, environ=settings.environ)
+    try:
+        yield server.start()
+    finally:
+        server.close()
 
 
 def _load(group: str) -> tuple[dict[str, Any], dict[str, str]]:

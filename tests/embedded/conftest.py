@@ -8,11 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embedded_actors import Actor, end_server
 
 from spawnd.store.embedded import EmbeddedPostgres
+from spawnd.store.embedded.layout import Layout
 
 # Tests that become another user can only be asked of root.
 collect_ignore = [] if os.geteuid() == 0 else ["test_embedded_users.py"]
@@ -43,9 +45,10 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def template() -> Iterator[Path]:
-    """A data directory that has been used once, and its cluster left in good order."""
-    path = Path(tempfile.mkdtemp(prefix="spawnd-test-template-"))
+def cluster_home() -> Iterator[Path]:
+    """A data directory whose cluster has been made."""
+    path = Path(tempfile.mkdtemp(prefix="spawnd-test-"))
+    path.chmod(0o755)
     with EmbeddedPostgres(path / "home", environ=dict(os.environ)):
         pass
     yield path / "home"
@@ -53,9 +56,16 @@ def template() -> Iterator[Path]:
 
 
 @pytest.fixture
-def home(place: Path, template: Path) -> Path:
-    """A data directory with a cluster, whose server is not running."""
-    subprocess.run(["cp", "-a", template, place / "home"], check=True)
+def home(cluster_home: Path) -> Iterator[Path]:
+    """A data directory whose server is not running, for tests that leave it whole: the others use it too."""
+    yield cluster_home
+    end_server(Layout(cluster_home).data)
+
+
+@pytest.fixture
+def own_home(place: Path, cluster_home: Path) -> Path:
+    """The same, for tests that break it."""
+    subprocess.run(["cp", "-a", cluster_home, place / "home"], check=True)
     return place / "home"
 
 

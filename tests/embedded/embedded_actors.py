@@ -92,7 +92,9 @@ class Actor:
     def discard(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
-            self.kill()
+            self._process.kill()
+        with self._process:  # closes its pipes
+            self._process.wait()
 
 
 def end_server(data: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,7 +21,8 @@ from spawnd.store.embedded.layout import Layout, Record
 WRITE = """
 import psycopg
 with psycopg.connect(postgres.start(), autocommit=True) as connection:
-    connection.execute("CREATE TABLE IF NOT EXISTS facts (number int)")
+    connection.execute("DROP TABLE IF EXISTS facts")
+    connection.execute("CREATE TABLE facts (number int)")
     for number in range(1_000_000):
         connection.execute("INSERT INTO facts VALUES (%s)", [number])
         say(number)
@@ -80,6 +82,23 @@ def test_a_holder_brings_back_a_killed_server_by_starting_again(home: Path) -> N
             assert connection.execute("SELECT 1").fetchone() == (1,)
         assert server_pid(home) not in (None, first)
     assert server_pid(home) is None
+
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = postmaster.launch
+    killed: list[subprocess.Popen[bytes]] = []
+
+    def launch_and_kill_the_first(*args: Any) -> subprocess.Popen[bytes]:
+        process = launch(*args)
+        if not killed:
+            killed.append(process)
+            process.kill()
+        return process
+
+    monkeypatch.setattr(postmaster, "launch", launch_and_kill_the_first)
+    with _start(home) as postgres, psycopg.connect(postgres.start()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert killed[0].wait() == -signal.SIGKILL
 
 
 def test_a_pid_file_that_names_a_stranger_is_no_server_and_the_stranger_lives(home: Path) -> None:
@@ -149,15 +168,15 @@ def test_a_cluster_cut_off_before_its_database_was_made_gets_one(home: Path) -> 
         assert connection.execute("SELECT current_database()").fetchone() == ("spawnd",)
 
 
-def test_a_server_that_lost_its_socket_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_lost_its_socket_is_replaced(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spawnd.store.embedded.server.SOCKETLESS_SECONDS", 0.1)
-    with _start(home) as postgres:
-        first = server_pid(home)
-        shutil.rmtree(Layout(home).sockets)
+    with _start(own_home) as postgres:
+        first = server_pid(own_home)
+        shutil.rmtree(Layout(own_home).sockets)
 
         with psycopg.connect(postgres.start()) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
-        assert server_pid(home) not in (None, first)
+        assert server_pid(own_home) not in (None, first)
 
 
 def test_a_copied_directory_does_not_lead_to_the_server_of_the_original(place: Path, home: Path) -> None:

@@ -46,8 +46,10 @@ def programs(tmp_path: Path) -> Callable[[str], Path]:
         ("long" * 40, False),
     ],
 )
-def test_any_path_works_and_its_socket_is_private(place: Path, name: str, fits: bool) -> None:
+def test_any_path_works_and_its_socket_is_private(place: Path, cluster_home: Path, name: str, fits: bool) -> None:
     home = place / name
+    if not fits:
+        subprocess.run(["cp", "-a", cluster_home, home], check=True)
     with _start(home) as postgres:
         conninfo = postgres.start()
         with psycopg.connect(conninfo) as connection:
@@ -86,45 +88,45 @@ postgres.close()
     starter.ends_well()
 
 
-def test_a_start_that_fails_shows_the_end_of_the_log(home: Path) -> None:
-    settings = Layout(home).data / "postgresql.conf"
+def test_a_start_that_fails_shows_the_end_of_the_log(own_home: Path) -> None:
+    settings = Layout(own_home).data / "postgresql.conf"
     settings.write_text(settings.read_text() + "\nno_such_setting = 1\n")
 
     with pytest.raises(Unavailable, match="no_such_setting") as caught:
-        _start(home).start()
+        _start(own_home).start()
 
-    assert str(Layout(home).log) in (caught.value.hint or "")
+    assert str(Layout(own_home).log) in (caught.value.hint or "")
 
 
-def test_a_large_log_is_put_aside_at_the_next_start(home: Path) -> None:
-    log = Layout(home).log
+def test_a_large_log_is_put_aside_at_the_next_start(own_home: Path) -> None:
+    log = Layout(own_home).log
     log.write_bytes(b"x" * (2 << 20))
 
-    with _start(home):
+    with _start(own_home):
         assert log.stat().st_size < 1 << 20
     assert log.with_suffix(".log.1").stat().st_size == 2 << 20
 
 
-def test_another_major_version_is_refused_naming_both(home: Path) -> None:
-    version = Layout(home).data / "PG_VERSION"
+def test_another_major_version_is_refused_naming_both(own_home: Path) -> None:
+    version = Layout(own_home).data / "PG_VERSION"
     version.write_text("9\n")
 
     with pytest.raises(Unavailable) as caught:
-        _start(home).start()
+        _start(own_home).start()
 
     assert "was made by PostgreSQL 9 " in caught.value.message
     assert find_binaries({}).version in caught.value.message
     assert "SPAWND_PG_BINDIR" in (caught.value.hint or "")
 
 
-def test_a_directory_that_is_no_cluster_is_not_overwritten(home: Path) -> None:
-    layout = Layout(home)
+def test_a_directory_that_is_no_cluster_is_not_overwritten(own_home: Path) -> None:
+    layout = Layout(own_home)
     shutil.rmtree(layout.data / "global")
     (layout.data / "PG_VERSION").unlink()
     (layout.data / "precious").write_text("mine")
 
     with pytest.raises(Unavailable, match="not a PostgreSQL data directory"):
-        _start(layout.home).start()
+        _start(own_home).start()
 
     assert (layout.data / "precious").read_text() == "mine"
 

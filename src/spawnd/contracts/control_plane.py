@@ -29,12 +29,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a worker can serve: its labels, the runtimes it can run, and how many agents at once."""
+    """What a worker can serve: its labels, the runtimes it can run, and how many agents at once.
+
+    With ``run_id`` it serves that run alone, as the worker inside `spawnd run` does.
+    """
 
     worker_id: str
     labels: frozenset[str] = frozenset()
     runtimes: frozenset[str] = frozenset()
     slots: int = 1
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Earlier:
     """What the agent's last attempt left, for the next one to build on."""
 
     attempt: int
+    state: str
     session_id: str | None
     head_sha: str | None
     base_sha: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from spawnd.errors import UsageError
@@ -13,8 +14,8 @@ from spawnd.plan.rules import bad_name
 
 _NAMED = re.compile(r"^([A-Za-z0-9_.-]{1,60}):\s*(?!//)(\S.*)$", re.DOTALL)
 _WORDS_THAT_SAY_LITTLE = frozenset(
-    "the a an and or of to in on for with this that it its our my your please can you we should all any some from into"
-    " so as by be is are make sure".split()
+    """the a an and or of to in on for with this that it its our my your please can you we should all any some from
+    into so as by be is are make sure""".split()  # noqa: SIM905  # a list of words reads as one
 )
 
 
@@ -50,7 +51,7 @@ def inline_plan(
             stem = re.sub(r"[^A-Za-z0-9]+", "-", file).strip("-").lower()[-60:].strip("-")
             agents.append({"name": _unique(f"{name}-{stem}"[:90], taken), "prompt": text.replace("{file}", file)})
     if sequential:
-        for before, after in zip(agents, agents[1:], strict=False):
+        for before, after in pairwise(agents):
             after["depends_on"] = [before["name"]]
     for agent in agents:
         agent |= {

@@ -67,7 +67,8 @@ def load(data: bytes | str, *, origin: str = "plan") -> Loaded:
         except ValidationError as error:
             details = _distinct(error.errors())
             problems += [_problem(detail, lines) for detail in details]
-            if not all([_mend(value, _place(detail), detail["type"]) for detail in details]):
+            mended = [_mend(value, _place(detail), detail["type"]) for detail in details]
+            if not all(mended):
                 break
     raise PlanError(sorted(problems, key=lambda problem: problem.line or 0), origin=origin)
 

@@ -21,8 +21,8 @@ WHERE e.child = ANY(%s) ORDER BY e.child, p.position
 
 # The last attempt that left work or a session; one that was lost before it began left neither.
 _EARLIER = """
-SELECT t.agent, t.id AS attempt_key, t.number AS attempt, t.failure_class, t.failure_message, t.worker_id, s.session_id,
-       v.head_sha, v.base_sha, v.ref, v.bundle_sha256
+SELECT t.agent, t.id AS attempt_key, t.number AS attempt, t.state, t.failure_class, t.failure_message, t.worker_id,
+       s.session_id, v.head_sha, v.base_sha, v.ref, v.bundle_sha256
 FROM attempts t
 LEFT JOIN LATERAL (SELECT session_id FROM sessions s WHERE s.agent = t.agent AND s.attempt <= t.id
                    ORDER BY attempt DESC LIMIT 1) s ON true

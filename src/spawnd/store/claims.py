@@ -31,7 +31,7 @@ FROM runs r CROSS JOIN LATERAL (
     SELECT a.priority FROM agents a WHERE a.run = r.id AND {_FITS}
     ORDER BY a.priority DESC, a.id LIMIT 1
 ) top
-WHERE r.claimable
+WHERE r.claimable AND (%(only)s::text IS NULL OR r.run_id = %(only)s)
 ORDER BY top.priority DESC, r.last_claimed_at NULLS FIRST, r.id
 LIMIT 1 FOR NO KEY UPDATE OF r
 """
@@ -98,7 +98,7 @@ class Claimed:
 
 async def claim(database: Database, who: Capability, *, want: int, lease_seconds: float) -> list[Claimed]:
     """Take up to ``want`` ready agents of one run; empty if this worker can serve none now."""
-    fits = {"labels": list(who.labels), "runtimes": list(who.runtimes), "want": want}
+    fits = {"labels": list(who.labels), "runtimes": list(who.runtimes), "want": want, "only": who.run_id}
     # First whatever is free at once; only if that finds nothing, wait for a run that somebody holds
     # at this moment (an append, a finish): skipping it too would lose the wake-up.
     for suffix in (" SKIP LOCKED", ""):

@@ -22,7 +22,8 @@ _REPLACEMENT = REPLACEMENT.encode()
 MIN_SECRET_CHARS = 6
 
 _SHAPES = rb"""
-    (?P<pem>-----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----.*?(?:-----END\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----|\Z))
+    (?P<pem>-----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----.*?
+        (?:-----END\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----|\Z))
   | (?<![A-Za-z0-9_-])(?P<token>
         sk-[A-Za-z0-9_-]{16,}
       | gh[pousr]_[A-Za-z0-9]{20,}

@@ -45,7 +45,7 @@ def prepare_statements() -> list[str]:
 def major_of(data: Path) -> int | None:
     """The major version that made ``data``; None if there is no cluster. Raises ``Unavailable`` if damaged."""
     try:
-        return int((data / "PG_VERSION").read_text(encoding="ascii").strip())
+        return int((data / "PG_VERSION").read_text(encoding="utf-8").strip())
     except (FileNotFoundError, NotADirectoryError):
         if data.exists():
             raise Unavailable(

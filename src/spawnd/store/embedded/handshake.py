@@ -57,28 +57,26 @@ class _ServerError(Exception):
 
 def ask(socket_path: str, *, user: str, database: str, timeout_seconds: float = 5.0) -> Answer:
     """Connect as ``user`` to ``database``, wait until it would take a query, and hang up."""
-    connection = _Connection(timeout_seconds)
-    with connection:
+    with _Connection(timeout_seconds) as connection:
         try:
             connection.open(socket_path)
-            connection.log_in(user, database)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return Answer(Condition.ABSENT)
         except PermissionError as error:
             return Answer(Condition.REFUSED, message=str(error))
         except BlockingIOError:  # its queue of connections is full
             return Answer(Condition.BUSY)
         except TimeoutError:
+            return Answer(Condition.SILENT)
+        except OSError:  # no such socket, no listener, or no path that a socket could have
+            return Answer(Condition.ABSENT)
+        try:
+            connection.log_in(user, database)
+        except TimeoutError:
             return Answer(Condition.SILENT, connection.pid)
         except OSError:  # it went away in mid-sentence
             return Answer(Condition.BUSY, connection.pid)
         except _ServerError as error:
-            return Answer(
-                _condition(error.sqlstate, admitted=connection.admitted),
-                connection.pid,
-                connection.version,
-                error.message,
-            )
+            condition = _condition(error.sqlstate, admitted=connection.admitted)
+            return Answer(condition, connection.pid, connection.version, error.message)
         return Answer(Condition.READY, connection.pid, connection.version)
 
 

@@ -72,7 +72,7 @@ def serves(pid: int, data: Path) -> bool:
 def boot() -> str:
     """Which boot of which machine this is; empty where the system does not tell."""
     try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
@@ -144,7 +144,7 @@ def stop(pid: int, data: Path, *, wait_seconds: float) -> bool:
     except ProcessLookupError:
         return True
     deadline = time.monotonic() + wait_seconds
-    while is_alive(pid) and recorded_pid(data) == pid:
+    while is_alive(pid):
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.005)

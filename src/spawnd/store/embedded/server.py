@@ -35,7 +35,8 @@ STOP_SECONDS: Final = 30.0
 LEAVE_SECONDS: Final = 5.0
 #: A postmaster makes its socket at once; one that lives this long without has lost it to a cleaner.
 SOCKETLESS_SECONDS: Final = 5.0
-_LOOK_AGAIN_SECONDS: Final = 0.005
+#: How soon a server that starts is asked again, at first and at most: each question costs it a process.
+_PAUSE_SECONDS: Final = (0.005, 0.1)
 
 
 class _StillStarting(Unavailable):
@@ -52,6 +53,7 @@ class EmbeddedPostgres:
         self._layout = Layout(home.absolute())
         self._environ = environ
         self._users: FileLock | None = None
+        self._launched: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> EmbeddedPostgres:
         self.start()
@@ -132,8 +134,9 @@ class EmbeddedPostgres:
     def _ensure_running(self, entrance: FileLock) -> str:
         layout = self._layout
         deadline = time.monotonic() + START_SECONDS
-        process: subprocess.Popen[bytes] | None = None
+        self._launched = None
         socketless_since: float | None = None
+        pause = _PAUSE_SECONDS[0]
         while True:
             answer, socket_dir = probe(layout)
             match answer.condition:
@@ -150,23 +153,26 @@ class EmbeddedPostgres:
                 case Condition.BUSY | Condition.SILENT:
                     socketless_since = None
                 case Condition.ABSENT:
-                    if process is not None and process.poll() is not None:
+                    code = self._launched.poll() if self._launched is not None else None
+                    if code is not None and code >= 0:
                         raise did_not_start(layout, postmaster.log_end(layout))
+                    if code is not None:  # it did not fail: someone killed it
+                        self._launched = None
                     pid = postmaster.running(layout.data)
-                    if pid is None and process is None:
-                        process = self._launch(entrance)
+                    if pid is None and self._launched is None:
+                        self._launched = self._launch(entrance)
                     elif pid is not None:
                         socketless_since = socketless_since or time.monotonic()
                         if time.monotonic() - socketless_since > SOCKETLESS_SECONDS:
                             postmaster.stop(pid, layout.data, wait_seconds=STOP_SECONDS)
-                            process = socketless_since = None
+                            self._launched = socketless_since = None
             if time.monotonic() > deadline:
                 raise _StillStarting(
                     f"The embedded database in {layout.data} runs but takes no queries after "
                     f"{START_SECONDS:.0f} s ({answer.message or answer.condition}).",
                     hint=f"It may still be recovering from a crash: try again. Its log is {layout.log}.",
                 )
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            pause = _pause(pause)
 
     def _launch(self, entrance: FileLock) -> subprocess.Popen[bytes]:
         """Start a postmaster, on a cluster that is made if there is none. We hold the entrance."""
@@ -210,6 +216,8 @@ class EmbeddedPostgres:
         layout = self._layout
         answer, socket_dir = probe(layout)
         pid = answer.pid or postmaster.running(layout.data)
+        if pid is None and self._launched is not None and self._launched.poll() is None:
+            pid = self._launched.pid  # so young that it has neither socket nor pid file
         if pid is None:
             return
         if postmaster.stop(pid, layout.data, wait_seconds=STOP_SECONDS) and Path(socket_dir) != layout.sockets:
@@ -227,6 +235,12 @@ def probe(layout: Layout) -> tuple[Answer, str]:
     if answer.pid is not None and not postmaster.serves(answer.pid, layout.data):
         return Answer(Condition.ABSENT), socket_dir
     return answer, socket_dir
+
+
+def _pause(seconds: float) -> float:
+    """Wait; returns how long to wait the next time."""
+    time.sleep(seconds)
+    return min(seconds * 1.5, _PAUSE_SECONDS[1])
 
 
 def _prepare(socket_dir: str) -> None:

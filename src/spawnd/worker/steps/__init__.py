@@ -1,0 +1,1 @@
+"""The steps of an attempt, one file each, in the order of ``worker.attempt``."""

@@ -1,0 +1,74 @@
+"""Workspace: a checkout for the attempt, from its dependencies' results or from where its last attempt stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from spawnd.contracts.control_plane import Contribution
+from spawnd.domain.facts import Noted
+from spawnd.errors import SpawndError
+from spawnd.git.command import git_code
+from spawnd.git.names import branch_for, work_ref
+from spawnd.git.workspace import checkout
+from spawnd.worker.job import Job
+from spawnd.worker.ownership import Owner, claim_path
+from spawnd.worker.steps.source import fetch
+
+
+async def prepare(job: Job) -> None:
+    """Check out. Sets ``workspace``, ``continued`` and ``resume_session``."""
+    assignment = job.assignment
+    assert job.mirror is not None and job.base_sha is not None
+    start = await _earlier_work(job) or job.base_sha
+    job.continued = start != job.base_sha
+    path = await claim_path(job.tools, assignment)
+    owner = Owner.of(job, path)
+    await asyncio.to_thread(owner.write)
+    workspace = await checkout(job.mirror, start, path, branch=branch_for(assignment.run_id, assignment.agent))
+    job.workspace = dataclasses.replace(workspace, base_sha=job.base_sha)
+    job.resume_session = await _session(job)
+    data = {"start_sha": start, "continued": job.continued, "resumes_session": job.resume_session is not None}
+    await job.recorder.add(Noted("workspace_ready", data))
+
+
+async def _earlier_work(job: Job) -> str | None:
+    """What the last attempt left, if it can be built on: it did not succeed and began from the same base."""
+    earlier, assignment = job.assignment.earlier, job.assignment
+    assert job.mirror is not None and job.base_sha is not None
+    if earlier is None or earlier.state == "succeeded":
+        return None
+    if earlier.head_sha is not None and earlier.base_sha == job.base_sha and earlier.ref is not None:
+        try:
+            work = Contribution(
+                assignment.agent, earlier.base_sha, earlier.head_sha, earlier.ref, earlier.bundle_sha256
+            )
+            await fetch(job, work)
+            return earlier.head_sha
+        except SpawndError as error:
+            await job.recorder.add(Noted("earlier_work_missing", {"message": error.message}))
+            return None
+    # A worker that was lost could record nothing, but what it left was kept in the mirror of its machine.
+    ref = work_ref(assignment.run_id, assignment.agent, earlier.attempt)
+    code, out, _ = await git_code("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", git_dir=job.mirror)
+    if code != 0:
+        return None
+    head = out.decode().strip()
+    code, _, _ = await git_code("merge-base", "--is-ancestor", job.base_sha, head, git_dir=job.mirror)
+    return head if code == 0 else None
+
+
+async def _session(job: Job) -> str | None:
+    """The provider's session to resume: only with the state that it left on this machine."""
+    earlier = job.assignment.earlier
+    if earlier is None or earlier.session_id is None or earlier.state == "succeeded":
+        return None
+    if job.state_dir.is_dir() and any(job.state_dir.iterdir()):
+        return earlier.session_id
+    await job.recorder.add(
+        Noted(
+            "session_not_resumed",
+            {"message": f"The session {earlier.session_id} was kept on {earlier.worker_id}; this attempt starts cold."},
+        )
+    )
+    return None

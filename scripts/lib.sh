@@ -1,7 +1,9 @@
 # Sourced by the scripts here, with $root set to the checkout: finds a Python and sets .venv up. POSIX sh.
 
 # A closed standard input would lend its number to the next file that is opened.
-exec </dev/null
+if ! { : <&0; } 2>/dev/null; then
+    exec </dev/null
+fi
 
 # A Python 3.11 or newer. Candidates are run, not only found: version managers leave shims that do not work.
 find_python() {

@@ -9,6 +9,7 @@ for each other. As root on Debian and Ubuntu it installs missing system packages
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,30 +58,24 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class locked:
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
     """Wait until no other setup of this checkout runs."""
-
-    def __enter__(self) -> None:
-        CACHE.mkdir(exist_ok=True)
-        self._file = (CACHE / "setup.lock").open("w")
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "setup.lock").open("w") as file:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("Another setup of this checkout is running; waiting for it …")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def set_up(sets: list[str]) -> None:
-    stamp = read_stamp()
-    usable = venv_works()
+    root, had = read_stamp()
     # A virtual environment holds its own path: after a move its programs point to the old place.
-    if usable and stamp.get("root", str(ROOT)) != str(ROOT):
-        usable = False
+    usable = venv_works() and root in (None, str(ROOT))
     digests = {name: digest(name) for name in sets}
-    had = stamp.get("sets", {})
     if usable and all(had.get(name) == digests[name] or covers(had, name) for name in sets):
         return
     need_bubblewrap()
@@ -108,12 +104,13 @@ def requirements(name: str) -> Path:
     return ROOT / "requirements" / f"{name}.txt"
 
 
-def read_stamp() -> dict[str, object]:
+def read_stamp() -> tuple[str | None, dict[str, str]]:
+    """Where the checkout was when .venv was made, and the digest of each set that it holds."""
     try:
         stamp = json.loads(STAMP.read_text())
-    except (OSError, ValueError):
-        return {}
-    return stamp if isinstance(stamp, dict) else {}
+        return str(stamp["root"]), dict(stamp["sets"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}
 
 
 def venv_works() -> bool:
@@ -151,11 +148,11 @@ def install(sets: list[str]) -> None:
     say(f"… installed in {time.monotonic() - began:.0f} s")
 
 
-def run(command: list[object], *, log: bool = False) -> subprocess.CompletedProcess[bytes]:
+def run(command: Sequence[str | Path], *, log: bool = False) -> subprocess.CompletedProcess[bytes]:
     """Run without the user's Python and pip settings that would lead outside .venv; ``log`` appends the output."""
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET")}
     env |= {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_REQUIRE_VIRTUALENV": "0"}
-    with LOG.open("ab") if log else open(os.devnull, "wb") as output:
+    with (LOG if log else Path(os.devnull)).open("ab") as output:
         return subprocess.run(
             [os.fspath(word) for word in command],
             env=env,
@@ -207,9 +204,9 @@ def apt_install(package: str) -> bool:
     command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     # A fresh machine or image has no package lists yet.
-    if run(list(command), log=True).returncode == 0:
+    if run(command, log=True).returncode == 0:
         return True
-    if run(["apt-get", "update"], log=True).returncode == 0 and run(list(command), log=True).returncode == 0:
+    if run(["apt-get", "update"], log=True).returncode == 0 and run(command, log=True).returncode == 0:
         return True
     say(f"… which failed:\n{tail()}")
     return False

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_actors import Actor, end_server
 
+from embedded_actors import Actor, end_server
 from spawnd.store.embedded import EmbeddedPostgres
 from spawnd.store.embedded.layout import Layout
 

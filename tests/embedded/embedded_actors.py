@@ -77,7 +77,7 @@ class Actor:
         return out
 
     def fails(self) -> str:
-        """Wait for its end, which must be an error; returns its last line."""
+        """Wait for its end, which must be an error; returns its traceback."""
         _, err = self._process.communicate(timeout=60)
         assert self._process.returncode != 0
         return err

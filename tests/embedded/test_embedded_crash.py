@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from embedded_actors import Actor, server_pid
 
+from embedded_actors import Actor, server_pid
 from spawnd.store.embedded import EmbeddedPostgres, postmaster
 from spawnd.store.embedded.layout import Layout, Record
 

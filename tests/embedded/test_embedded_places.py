@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from embedded_actors import Actor, server_pid
 
+from embedded_actors import Actor, server_pid
 from spawnd.errors import Unavailable
 from spawnd.store.embedded import EmbeddedPostgres, find_binaries
 from spawnd.store.embedded.layout import Layout

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import sh
 
+from conftest import sh
 from spawnd.errors import MergeConflict, SourceError
 from spawnd.git import patch, salvage
 from spawnd.git.apply import apply
@@ -99,7 +99,8 @@ async def test_the_agents_own_commits_are_kept_below_what_it_left_uncommitted(
         "echo m > m && rm -rf .git && echo 'gitdir: /nowhere' > .git",
         "echo m > m && git add m && git commit -qm m && find .git/objects -type f -exec sh -c 'printf x > {}' ';'",
         "git checkout -q --orphan fresh && git add -A && git commit -qm orphan",
-        "mkdir sub && cd sub && git init -q && echo n > n && git add n && git -c user.name=n -c user.email=n@n commit -qm n",
+        "mkdir sub && cd sub && git init -q && echo n > n && git add n"
+        " && git -c user.name=n -c user.email=n@n commit -qm n",
         "git gc -q --prune=now && git repack -adq && echo g > g && git add g && git commit -qm g && git gc -q",
     ],
 )

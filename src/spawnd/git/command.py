@@ -1,7 +1,8 @@
 """Run git, hardened: no hooks, no configuration but ours, no prompts, no filters, no helper programs.
 
 What an agent left behind is untrusted, its ``.git`` most of all; so is the repository. Nothing here ever runs
-with a workspace's own configuration.
+with a workspace's own configuration. The one exception is the user's own repository, onto which the user asks for
+work to be applied: there git is what it is in the user's own terminal (``trusted``).
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ _SAFE = {
     "core.fsmonitor": "false",
     "core.attributesFile": "/dev/null",
     "core.excludesFile": "/dev/null",
-    "core.sshCommand": "ssh -o BatchMode=yes",
+    "core.sshCommand": "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15",
     "core.untrackedCache": "false",
     "core.quotePath": "false",
+    # What is acknowledged must outlive a power cut; the index and the work tree need not.
+    "core.fsync": "objects,reference",
     "credential.helper": "",
     "diff.external": "",
     "gc.auto": "0",
@@ -43,7 +46,30 @@ _SAFE = {
     "advice.detachedHead": "false",
     "commit.gpgSign": "false",
     "checkout.workers": "0",
+    # A server that sends nothing for a minute is gone.
+    "http.lowSpeedLimit": "1",
+    "http.lowSpeedTime": "60",
 }
+#: What git itself counts as belonging to one repository: the caller's must not reach another (a git hook sets them).
+_OF_A_REPOSITORY = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+_CHUNK = 65536
 _STDERR_TAIL = 4000
 
 
@@ -55,15 +81,24 @@ async def git(
     stdin: bytes | None = None,
     timeout_seconds: float = 120,
     local: bool = False,
+    trusted: bool = False,
     accept: tuple[int, ...] = (0,),
 ) -> bytes:
-    """Run git and return what it printed. ``local`` admits other repositories of this machine as remotes.
+    """Run git and return what it printed, whole. ``local`` admits other repositories of this machine as remotes;
+    ``trusted`` is for the user's own repository only: their configuration, identity and filters.
 
     Raises ``GitFailed`` with the end of its standard error for any exit code outside ``accept``,
     ``Unavailable`` if there is no git. Cancelling it kills its whole group.
     """
     code, out, err = await git_code(
-        *args, git_dir=git_dir, cwd=cwd, env=env, stdin=stdin, timeout_seconds=timeout_seconds, local=local
+        *args,
+        git_dir=git_dir,
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        timeout_seconds=timeout_seconds,
+        local=local,
+        trusted=trusted,
     )
     if code not in accept:
         tail = err[-_STDERR_TAIL:].decode("utf-8", "replace").strip()
@@ -80,30 +115,34 @@ async def git_code(
     stdin: bytes | None = None,
     timeout_seconds: float = 120,
     local: bool = False,
+    trusted: bool = False,
 ) -> tuple[int, bytes, bytes]:
-    """As ``git``, for callers to whom the exit code is an answer: (code, output, errors)."""
+    """As ``git``, for callers to whom the exit code is an answer: (code, output, the end of the errors)."""
     program = shutil.which("git")
     if program is None:
         raise Unavailable("git is not installed.", hint="Debian: apt-get install git")
-    config = {**_SAFE, **({"protocol.file.allow": "always"} if local else {})}
     command = [program]
-    for key, value in config.items():
-        command += ["-c", f"{key}={value}"]
+    if not trusted:
+        for key, value in {**_SAFE, **({"protocol.file.allow": "always"} if local else {})}.items():
+            command += ["-c", f"{key}={value}"]
     if git_dir is not None:
         command.append(f"--git-dir={git_dir}")
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *args,
-        cwd=cwd,
-        env={**environment(), **(env or {})},
-        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            *args,
+            cwd=cwd,
+            env={**(_users_environment() if trusted else environment()), **(env or {})},
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise GitFailed(f"git {_verb(args)} cannot be started: {error.strerror}.", stderr=str(error)) from error
     try:
         async with asyncio.timeout(timeout_seconds):
-            out, err = await process.communicate(stdin)
+            out, err = await _communicate(process, stdin)
     except TimeoutError:
         raise GitFailed(f"git {_verb(args)} took longer than {timeout_seconds:g} s.") from None
     finally:
@@ -113,6 +152,34 @@ async def git_code(
             await process.wait()
     assert process.returncode is not None
     return process.returncode, out, err
+
+
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None) -> tuple[bytes, bytes]:
+    """All of the output, the end of the errors: a server may say any amount of them."""
+    assert process.stdout is not None and process.stderr is not None
+    async with asyncio.TaskGroup() as group:
+        out = group.create_task(process.stdout.read())
+        err = group.create_task(_tail(process.stderr))
+        if stdin is not None:
+            group.create_task(_feed(process, stdin))
+    await process.wait()
+    return out.result(), err.result()
+
+
+async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have ended: its exit code tells
+        process.stdin.write(data)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    kept = bytearray()
+    while chunk := await stream.read(_CHUNK):
+        kept += chunk
+        del kept[:-_CHUNK]
+    return bytes(kept)
 
 
 def environment() -> dict[str, str]:
@@ -134,6 +201,24 @@ def environment() -> dict[str, str]:
         "GIT_COMMITTER_NAME": "spawnd",
         "GIT_COMMITTER_EMAIL": "spawnd@localhost",
     }
+
+
+def _users_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_A_REPOSITORY}
+    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"}
+
+
+def borrowing(*objects: Path) -> dict[str, str]:
+    """The environment that lets a command read further object folders."""
+    return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(quoted(path) for path in objects)}
+
+
+def quoted(path: Path) -> str:
+    """A path as git takes it in lists of object folders and in their files, whatever it is called."""
+    text = str(path)
+    if not any(character in text for character in ':"\\\n'):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 async def version() -> tuple[int, ...]:

@@ -153,7 +153,7 @@ class EmbeddedPostgres:
                 case Condition.BUSY | Condition.SILENT:
                     socketless_since = None
                 case Condition.ABSENT:
-                    code = self._launched.poll() if self._launched is not None else None
+                    code: int | None = self._launched.poll() if self._launched is not None else None
                     if code is not None and code >= 0:
                         raise did_not_start(layout, postmaster.log_end(layout))
                     if code is not None:  # it did not fail: someone killed it

@@ -57,8 +57,8 @@ async def gate(job: Job, runtime: Runtime) -> None:
             "isolation",
             Failure(
                 FailureClass.POLICY,
-                f"{spec.runtime} can write, and this worker has no sandbox. Install bubblewrap, or, if the worker itself"
-                f" is isolated, say so with SPAWND_RUNTIME_ISOLATION={'|'.join(accepted)}.",
+                f"{spec.runtime} can write, and this worker has no sandbox. Install bubblewrap, or, if the worker"
+                f" itself is isolated, say so with SPAWND_RUNTIME_ISOLATION={'|'.join(accepted)}.",
             ),
         )
     words = f"{spec.runtime} runs without a sandbox: it can read and change what this user can."

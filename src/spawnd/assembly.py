@@ -141,6 +141,7 @@ async def open_client(settings: Settings, *, backends: Backends | None = None) -
             parts.bus,
             LocalArtifacts(settings.artifacts),
             parts.relay,
+            mirrors(settings),
             credential_of=_credentials(),
         )
 
@@ -206,7 +207,12 @@ class _Background:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        # What the block raised goes on as it is: a group would hide it. Only a cancellation may be the group's own,
+        # because a loop failed, and the group tells which.
+        if isinstance(error, asyncio.CancelledError):
+            await self._group.__aexit__(kind, error, trace)
+        else:
+            await self._group.__aexit__(None, None, None)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ the state does not allow, ``PlanError`` for a plan, ``Unavailable`` for a backen
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Protocol
 
 from spawnd.plan.compiled import CompiledPlan
@@ -16,6 +18,23 @@ from spawnd.wire.events import EventRow
 from spawnd.wire.evidence import ArtifactList, CheckList, ProvenanceList, Trace
 from spawnd.wire.runs import ResumePlan, RunDocument, RunList, Submitted
 from spawnd.wire.workers import WorkerList
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Work as one patch from ``base_sha`` to ``head_sha``. ``agents`` are those whose work is in it.
+
+    ``accepted`` is False for work that was kept without passing its checks. ``mirror`` is the repository on this machine
+    that holds both commits, or None.
+    """
+
+    run_id: str
+    base_sha: str
+    head_sha: str
+    agents: tuple[str, ...]
+    accepted: bool
+    patch: bytes
+    mirror: Path | None = None
 
 
 class Client(Protocol):
@@ -65,6 +84,12 @@ class Client(Protocol):
     async def checks(self, run_id: str, *, agent: str | None = None, limit: int = 500) -> CheckList: ...
 
     async def provenance(self, run_id: str, *, agent: str | None = None) -> ProvenanceList: ...
+
+    async def result(self, run_id: str, *, agent: str | None = None, own: bool = False) -> Result:
+        """The run's accepted work merged into one patch, or the named agent's: with everything that it builds on,
+        or with ``own`` its change alone. Raises ``Conflict`` if there is none, ``MergeConflict`` if parts of the
+        run that nobody merged change the same lines."""
+        ...
 
     async def trace(self, run_id: str, *, agent: str | None = None, limit: int = 500) -> Trace: ...
 

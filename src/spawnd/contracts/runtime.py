@@ -135,7 +135,8 @@ class Probe:
     """What ``spawnd doctor`` and the choice of a default runtime need to know.
 
     ``ready`` means installed and, as far as can be told without a call, logged in. ``readable`` are the
-    folders that a sandbox must show for the program to run.
+    folders that a sandbox must show for the program to run. ``variables`` are the names in ``env`` from which
+    it takes its login and addresses: what a plan made from the command line refers to.
     """
 
     installed: bool
@@ -144,6 +145,7 @@ class Probe:
     version: str | None = None
     detail: str = ""
     readable: tuple[Path, ...] = ()
+    variables: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):

@@ -7,11 +7,14 @@ from decimal import Decimal
 
 from spawnd.contracts.artifacts import ArtifactStore
 from spawnd.contracts.bus import Bus, Hint, Topic
+from spawnd.contracts.client import Result
+from spawnd.control import results
 from spawnd.control.plane import Relay
 from spawnd.control.submit import submit
 from spawnd.domain.resume import Action, Item, plan_resume, plan_retry
 from spawnd.domain.states import RunState, is_ended
 from spawnd.errors import NotFound, UsageError
+from spawnd.git.mirrors import Mirrors
 from spawnd.plan.compiled import CompiledAgent, CompiledPlan
 from spawnd.store import endings, events, outbox, reads, runs, steering, workers
 from spawnd.store.database import Database
@@ -33,6 +36,7 @@ class Desk:
         bus: Bus,
         artifacts: ArtifactStore,
         relay: Relay,
+        mirrors: Mirrors,
         *,
         credential_of: Callable[[CompiledAgent], str | None],
     ) -> None:
@@ -40,6 +44,7 @@ class Desk:
         self._bus = bus
         self._artifacts = artifacts
         self._relay = relay
+        self._mirrors = mirrors
         self._credential_of = credential_of
 
     async def submit(
@@ -135,6 +140,13 @@ class Desk:
     async def provenance(self, run_id: str, *, agent: str | None = None) -> ProvenanceList:
         key = await self._key(run_id, agent)
         return ProvenanceList(provenance=tuple(await reads.provenance(self._database, key, agent=agent)))
+
+    async def result(self, run_id: str, *, agent: str | None = None, own: bool = False) -> Result:
+        run_id = await self.resolve(run_id)
+        rows = (await self.provenance(run_id, agent=agent)).provenance
+        if agent is not None:
+            return await results.one_agent(self._mirrors, run_id, agent, rows, own=own)
+        return await results.whole_run(self._mirrors, await self.run(run_id), rows)
 
     async def trace(self, run_id: str, *, agent: str | None = None, limit: int = 500) -> Trace:
         key = await self._key(run_id, agent)

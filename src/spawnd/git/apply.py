@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from spawnd.errors import GitFailed, MergeConflict, Refused
-from spawnd.git.command import git, git_code
+from spawnd.git.command import UPLOAD_PACK, git, git_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,46 +23,57 @@ async def apply(
     repo: Path,
     patch: bytes,
     *,
-    objects: Path | None = None,
+    mirror: Path | None = None,
+    head: str | None = None,
     message: str | None = None,
     author: str | None = None,
     check_only: bool = False,
 ) -> Applied:
     """Apply ``patch`` to the work tree and index of ``repo``; with ``message`` commit it too.
 
-    ``objects`` is a mirror that holds the blobs that the patch refers to, for the three-way merge. Raises ``Refused``
-    for a dirty tree or an operation in progress, ``MergeConflict`` with the files if it does not fit; then the
-    repository is exactly as it was.
+    ``mirror`` holds the commit ``head`` that the patch leads to: its objects are brought in first, so that the
+    three-way merge has every side of it (borrowing them would leave an index that refers to objects of another
+    repository). Raises ``Refused`` for a dirty tree, ``MergeConflict`` with the files if it does not fit; then the work tree, the
+    index and the branches are exactly as they were.
     """
     if not patch.strip():
         return Applied(())
     await _require_clean(repo)
-    env: dict[str, str] = {}
-    if objects is not None:
-        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(objects / "objects")
+    if mirror is not None and head is not None:
+        await git(
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            f"--upload-pack={UPLOAD_PACK}",
+            str(mirror),
+            head,
+            cwd=repo,
+            local=True,
+        )
     with tempfile.NamedTemporaryFile(prefix="spawnd-apply-", suffix=".patch") as file:
         file.write(patch)
         file.flush()
-        await _rehearse(repo, file.name, env)
+        await _rehearse(repo, file.name)
         files = await _files(repo, file.name)
         if check_only:
             return Applied(files)
-        await git("apply", "--3way", "--index", "--whitespace=nowarn", file.name, cwd=repo, env=env)
+        await git("apply", "--3way", "--index", "--whitespace=nowarn", file.name, cwd=repo, trusted=True)
     if message is None:
         return Applied(files)
-    await git("commit", "--quiet", "--no-verify", "-m", message, cwd=repo, env=_identity(author))
+    await git("commit", "--quiet", "--no-verify", "-m", message, cwd=repo, env=_identity(author), trusted=True)
     return Applied(files, (await git("rev-parse", "HEAD", cwd=repo)).decode().strip())
 
 
 async def _require_clean(repo: Path) -> None:
-    status = (await git("status", "--porcelain", "--untracked-files=no", cwd=repo)).decode(errors="replace")
+    status = await git("status", "--porcelain", "--untracked-files=no", cwd=repo, trusted=True)
     if status.strip():
-        changed = [line[3:] for line in status.splitlines()]
+        changed = [line[3:] for line in status.decode(errors="replace").splitlines()]
         shown = ", ".join(changed[:5]) + (" …" if len(changed) > 5 else "")
         raise Refused(f"{repo} has uncommitted changes: {shown}.", hint="Commit or stash them, then apply again.")
 
 
-async def _rehearse(repo: Path, patch: str, env: Mapping[str, str]) -> None:
+async def _rehearse(repo: Path, patch: str) -> None:
     """Apply to a copy of the index first: a conflict then leaves the repository untouched."""
     index = (await git("rev-parse", "--path-format=absolute", "--git-path", "index", cwd=repo)).decode().strip()
     with tempfile.TemporaryDirectory(prefix="spawnd-index-") as scratch:
@@ -77,11 +87,12 @@ async def _rehearse(repo: Path, patch: str, env: Mapping[str, str]) -> None:
             "--whitespace=nowarn",
             patch,
             cwd=repo,
-            env={**env, "GIT_INDEX_FILE": str(copy)},
+            env={"GIT_INDEX_FILE": str(copy)},
+            trusted=True,
         )
         if code == 0:
             return
-        listing = await git("ls-files", "--unmerged", "-z", cwd=repo, env={**env, "GIT_INDEX_FILE": str(copy)})
+        listing = await git("ls-files", "--unmerged", "-z", cwd=repo, env={"GIT_INDEX_FILE": str(copy)})
     files = sorted({record.partition("\t")[2] for record in os.fsdecode(listing).split("\0") if record})
     said = err.decode(errors="replace").strip()
     if not files:

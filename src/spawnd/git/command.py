@@ -69,6 +69,8 @@ _OF_A_REPOSITORY = (
     "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 )
+#: For ``--upload-pack`` of another repository of this machine: any commit may be asked for, whoever owns it.
+UPLOAD_PACK = "git -c uploadpack.allowAnySHA1InWant=true -c safe.directory=* upload-pack"
 _CHUNK = 65536
 _STDERR_TAIL = 4000
 

@@ -16,13 +16,12 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from spawnd.errors import GitFailed, SourceError, Unavailable
-from spawnd.git.command import git, git_code
+from spawnd.git.command import UPLOAD_PACK, git, git_code
 
 _FETCH_SECONDS = 1800
 _LOCK_POLL_SECONDS = 0.05
 _SHA = re.compile(r"^[0-9a-f]{4,40}$")
 _SCP = re.compile(r"^[^/\s@]+@[^/\s:]+:.+")
-_UPLOAD = "git -c uploadpack.allowAnySHA1InWant=true -c safe.directory=* upload-pack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,12 @@ class Mirrors:
         """Whether the work tree has changes, untracked files included, that no commit holds."""
         return bool(await git("status", "--porcelain", "--no-renames", cwd=path))
 
+    async def tracked(self, path: Path, pattern: str) -> list[str]:
+        """The tracked files that match a glob (``**`` for any depth), relative to the repository's root."""
+        top = await self.top(path)
+        out = await git("ls-files", "-z", "--", f":(top,glob){pattern}", cwd=top)
+        return sorted(name for name in os.fsdecode(out).split("\0") if name)
+
     async def _unknown(self, source: str, ref: str, top: Path) -> SourceError:
         code, _, _ = await git_code("rev-parse", "--verify", "--quiet", "HEAD^{commit}", cwd=top)
         if code != 0:
@@ -133,7 +138,7 @@ class Mirrors:
                 "--quiet",
                 "--no-tags",
                 "--no-write-fetch-head",
-                f"--upload-pack={_UPLOAD}",
+                f"--upload-pack={UPLOAD_PACK}",
                 str(top),
                 f"{sha}:refs/spawnd/fetched/{sha}",
                 git_dir=mirror,

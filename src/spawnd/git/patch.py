@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from spawnd.git.command import git, git_code
+from spawnd.git.command import borrowing, git, git_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ async def diff(mirror: Path, base: str, head: str) -> bytes:
     """A patch that `git apply` takes on a clone of ``base``: binary files, modes, new and deleted ones included."""
     return await git(
         "diff", "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
-        "--src-prefix=a/",         "--dst-prefix=b/", base, head, git_dir=mirror,
+        "--src-prefix=a/", "--dst-prefix=b/", base, head, git_dir=mirror,
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ async def bundle(mirror: Path, base: str, head: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="spawnd-bundle-") as scratch:
         # A bundle carries refs: a private repository that borrows the mirror's objects gives it one.
         await git("init", "--quiet", "--bare", "--template=", scratch)
-        env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(mirror / "objects")}
+        env = borrowing(mirror / "objects")
         await git("update-ref", "refs/spawnd/head", head, git_dir=Path(scratch), env=env)
         return await git(
             "bundle", "create", "--quiet", "-", "refs/spawnd/head", f"^{base}", git_dir=Path(scratch), env=env

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spawnd.errors import GitFailed, Unavailable
-from spawnd.git.command import git, git_code
+from spawnd.git.command import borrowing, git, git_code
 from spawnd.git.patch import stat
 
 #: A larger single file is left out of a snapshot and named in it.
@@ -153,13 +153,10 @@ class Workspace:
         quarantine = self.shadow / "quarantine"
         try:
             await asyncio.to_thread(_copy_objects, self.path / ".git" / "objects", quarantine)
-            borrowed = {
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quarantine}"' if ":" in str(quarantine) else str(quarantine)
-            }
             revisions = f"{head}\n^{self.base_sha}\n".encode()
             pack = await git(
                 "pack-objects", "--revs", "--stdout", "--quiet", "--delta-base-offset",
-                git_dir=self.shadow, env=borrowed, stdin=revisions, timeout_seconds=600,
+                git_dir=self.shadow, env=borrowing(quarantine), stdin=revisions, timeout_seconds=600,
             )  # fmt: skip
             await git("index-pack", "--stdin", "--strict", git_dir=self.shadow, stdin=pack, timeout_seconds=600)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +28,7 @@ def inline_plan(
     model: str | None = None,
     max_cost_usd: float | None = None,
     files: Sequence[str] | None = None,
+    env_refs: Mapping[str, str] | None = None,
 ) -> Loaded:
     """A plan with an agent per prompt, or, with ``files``, per prompt and file (``{file}`` in the prompt).
 
@@ -61,6 +62,7 @@ def inline_plan(
                 ("runtime", runtime),
                 ("model", model),
                 ("max_cost_usd", max_cost_usd),
+                ("env_refs", dict(env_refs) if env_refs else None),
             )
             if value is not None
         }

@@ -1,0 +1,7 @@
+"""``python -m spawnd`` is ``spawnd``."""
+
+import sys
+
+from spawnd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,96 @@
+"""Doing a run's work in this process while showing its progress, and leaving it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+
+from spawnd import assembly
+from spawnd.cli import door, output, progress, summary
+from spawnd.cli.failing import INTERRUPTED
+from spawnd.contracts.client import Client
+from spawnd.settings import Settings
+from spawnd.wire.runs import RunDocument
+
+Begin = Callable[[Client], Awaitable[str | None]]
+
+
+def work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, mock: bool = False) -> int:
+    """``begin`` opens or reopens a run and returns its id (None: there is nothing to do); do it to its end here.
+
+    Returns the exit code. Ctrl-C hands what runs back, so that nothing is lost; a second one stops at once.
+    """
+    door.log_to_stderr()
+    return asyncio.run(_work_on(settings, begin, slots=slots, json=json, mock=mock))
+
+
+async def _work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, mock: bool) -> int:
+    async with (
+        assembly.open_backends(settings) as backends,
+        assembly.open_client(settings, backends=backends) as client,
+    ):
+        run_id = await begin(client)
+        if run_id is None:
+            return 0
+        interrupted = asyncio.Event()
+        with _interrupts(interrupted):
+            async with assembly.open_worker(
+                settings, slots=slots, run_id=run_id, mock=mock, backends=backends
+            ) as worker:
+                serving = asyncio.create_task(worker.run())
+                document = await _shown(client, run_id, serving, interrupted, quiet=json)
+                if interrupted.is_set():
+                    output.note("stopping; what the agents did so far is kept (Ctrl-C again kills them at once)")
+                    worker.stop()
+                else:
+                    worker.drain()
+                await serving
+        if json:
+            output.document(document if not interrupted.is_set() else await client.run(run_id))
+        elif not interrupted.is_set():
+            summary.show(document)
+        if interrupted.is_set():
+            output.note(f"{run_id} can go on: `spawnd resume {run_id}`. To end it: `spawnd cancel {run_id}`.")
+            return INTERRUPTED
+        return summary.exit_code(document)
+
+
+async def _shown(
+    client: Client, run_id: str, serving: asyncio.Task[None], interrupted: asyncio.Event, *, quiet: bool
+) -> RunDocument:
+    """Progress until the run has ended, the worker failed, or someone interrupted."""
+    with progress.chosen(quiet=quiet) as show:
+        following = asyncio.create_task(progress.follow(client, run_id, show, until_stuck=True))
+        waiting = asyncio.create_task(interrupted.wait())
+        await asyncio.wait([following, waiting, serving], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if following.done():
+            return following.result()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    if serving.done() and not interrupted.is_set():
+        serving.result()
+    return await client.run(run_id)
+
+
+@contextlib.contextmanager
+def _interrupts(interrupted: asyncio.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets the event; the second falls to Python, which cancels everything."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def first() -> None:
+        interrupted.set()
+        for number in signals:
+            loop.remove_signal_handler(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for number in signals:
+        loop.add_signal_handler(number, first)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,59 @@
+"""``spawnd plan validate``, ``compile`` and ``schema``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spawnd.cli import options, output
+from spawnd.cli.style import plural
+from spawnd.plan.compile import compile_plan
+from spawnd.plan.load import Loaded, load, load_file
+from spawnd.plan.notices import notices
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Validate, compile, or print the schema."
+)
+
+File = Annotated[Path, typer.Option("--file", "-f", metavar="PLAN", help="A plan file; - reads it from stdin.")]
+
+
+@app.command()
+def validate(file: File = Path("plan.yaml"), json: options.Json = False) -> None:
+    """Say every error of a plan at once, each with its path, its line and the nearest known name."""
+    loaded = _load(file)
+    plan = compile_plan(loaded)
+    later = notices(loaded.plan)
+    if json:
+        output.document({"valid": True, "name": plan.name, "agents": len(plan.agents), "notices": later})
+        return
+    output.line(f"{loaded.origin}: valid, {plural(len(plan.agents), 'agent')}")
+    for notice in later:
+        output.note(f"  this version does not act on {notice}")
+
+
+@app.command()
+def compile(file: File = Path("plan.yaml")) -> None:
+    """Print the plan as it is run, as JSON: agent over role over defaults over built-in, nothing left open."""
+    output.document(compile_plan(_load(file)))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of plans, for editors.
+
+    \b
+    spawnd plan schema > plan.schema.json
+    # yaml-language-server: $schema=plan.schema.json      (the first line of plan.yaml)
+    """
+    from spawnd.plan.spec import Plan
+
+    document = Plan.model_json_schema()
+    output.document({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
+
+
+def _load(file: Path) -> Loaded:
+    return load(sys.stdin.buffer.read(), origin="standard input") if str(file) == "-" else load_file(file)

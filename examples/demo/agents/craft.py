@@ -14,7 +14,7 @@ from collections import namedtuple
 from pathlib import Path
 
 #: Pause after a step, so that a person can follow the progress. Set to 0 for tests.
-PACE_SECONDS = 0.15
+PACE_SECONDS = float(os.environ.get("DEMO_PACE_SECONDS", "0.15"))
 
 #: ``symptom`` is the test that calls for it, ``says`` what it does, ``edits`` are Edit and Create.
 Repair = namedtuple("Repair", ["symptom", "says", "edits"])

@@ -24,8 +24,8 @@ from spawnd.wire.workers import WorkerList
 class Result:
     """Work as one patch from ``base_sha`` to ``head_sha``. ``agents`` are those whose work is in it.
 
-    ``accepted`` is False for work that was kept without passing its checks. ``mirror`` is the repository on this machine
-    that holds both commits, or None.
+    ``accepted`` is False for work that was kept without passing its checks. ``mirror`` is the repository on this
+    machine that holds both commits, or None.
     """
 
     run_id: str

@@ -33,8 +33,8 @@ async def apply(
 
     ``mirror`` holds the commit ``head`` that the patch leads to: its objects are brought in first, so that the
     three-way merge has every side of it (borrowing them would leave an index that refers to objects of another
-    repository). Raises ``Refused`` for a dirty tree, ``MergeConflict`` with the files if it does not fit; then the work tree, the
-    index and the branches are exactly as they were.
+    repository). Raises ``Refused`` for a dirty tree, ``MergeConflict`` with the files if it does not fit; then the work
+    tree, the index and the branches are exactly as they were.
     """
     if not patch.strip():
         return Applied(())

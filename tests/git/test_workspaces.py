@@ -177,7 +177,7 @@ async def test_defect_17_a_patch_exists_without_a_base_ref_and_applies_to_a_fres
 ) -> None:
     ws = workspace.path
     (ws / "README.md").write_text("one\n2\nthree\n")
-    (ws / "new.bin").write_bytes(os.urandom(500))
+    (ws / "new.bin").write_bytes(b"\0" + os.urandom(500))
     (ws / "bin/run").chmod(0o755)
     (ws / "src/app.py").unlink()
     (ws / "link").symlink_to("README.md")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 #: Wide enough that nothing is cut when nobody's screen sets the width.
 _PIPED_WIDTH = 220
+_GAP = 2
+#: The last column is never cut below this, however narrow the screen.
+_LEAST = 10
 
 
 def line(text: str = "") -> None:
@@ -48,26 +51,28 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, emoji=False, markup=False)
 
 
-def grid(*columns: str, right: Sequence[str] = (), flexible: Sequence[str] = ()) -> Table:
-    """An empty table. ``right`` columns are numbers; only ``flexible`` ones give way on a narrow screen."""
+def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = (), width: int) -> Table:
+    """A table whose last column gives way when the screen is narrow. Cells are text or rich's ``Text``."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in columns:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=True,
-            overflow="ellipsis" if name in flexible else "fold",
-            min_width=8 if name in flexible else None,
-            ratio=1 if name in flexible else None,
-        )
+    cells = [[cell if hasattr(cell, "plain") else str(cell) for cell in row] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    taken = 0
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="fold")
+        if number < len(columns) - 1:
+            taken += max([len(name), *(len(row[number]) for row in cells)]) + _GAP
+    # rich would shrink every column alike.
+    room = max(_LEAST, width - taken - _GAP)
+    for row in cells:
+        last = row[-1]
+        if isinstance(last, str) and len(last) > room:
+            row[-1] = f"{last[: room - 1]}…"
+        table.add_row(*row)
     return table
 
 
-def show(*columns: str, rows: Iterable[Sequence[Any]], right: Sequence[str] = (), flexible: Sequence[str] = ()) -> None:
-    """A table of plain values."""
-    table = grid(*columns, right=right, flexible=flexible)
-    for row in rows:
-        table.add_row(*(cell if hasattr(cell, "__rich__") or hasattr(cell, "plain") else str(cell) for cell in row))
-    console().print(table)
+def show(*columns: str, rows: Iterable[Sequence[Any]], right: Sequence[str] = ()) -> None:
+    """A table of plain values on standard output."""
+    out = console()
+    out.print(grid(columns, rows, right=right, width=out.width))

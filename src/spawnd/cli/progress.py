@@ -78,7 +78,7 @@ class Live(Silent):
             self._console.print(f"{event.agent or 'run'}: {lines.words(event)}", style="yellow")
 
     def document(self, document: RunDocument) -> None:
-        self._live.update(_screen(document, self._console.height), refresh=True)
+        self._live.update(_screen(document, self._console.width, self._console.height), refresh=True)
 
 
 def chosen(*, quiet: bool) -> Silent:
@@ -133,12 +133,12 @@ def needs_a_person(document: RunDocument) -> bool:
     return bool(leading) and all(code in ("human", "paused", "budget") for code in leading)
 
 
-def _screen(document: RunDocument, height: int) -> RenderableType:
+def _screen(document: RunDocument, width: int, height: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
     shown, others = _fitting(document, max(4, height - _RESERVED_LINES))
-    parts: list[RenderableType] = [tables.headline(document.run), Text(), tables.agents(shown, live=True)]
+    parts: list[RenderableType] = [tables.headline(document.run), Text(), tables.agents(shown, width=width, live=True)]
     if others:
         parts.append(Text(f"… and {others}", style="bright_black"))
     return Group(*parts)

@@ -67,7 +67,6 @@ def _list(limit: int, before: str | None, states: list[str], *, json: bool) -> N
             for row in page.runs
         ),
         right=("DONE", "ELAPSED", "COST", "AGE"),
-        flexible=("REPOSITORY",),
     )
     if page.next:
         output.note(f"more: spawnd status --before {page.next}")

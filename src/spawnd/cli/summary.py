@@ -19,7 +19,7 @@ def show(document: RunDocument) -> None:
     console = output.console()
     console.print(tables.headline(run))
     console.print()
-    console.print(tables.agents(document))
+    console.print(tables.agents(document, width=console.width))
     troubled = [agent for agent in document.agents if agent.status not in ("completed", "skipped")]
     if troubled:
         console.print()
@@ -30,7 +30,7 @@ def show(document: RunDocument) -> None:
     branches = [agent for agent in document.agents if agent.branch and agent.files_changed]
     if branches:
         console.print()
-        console.print("Branches, in spawnd's mirror of the repository until you apply them:")
+        console.print("Branches, in spawnd's mirror until you apply them:")
         for agent in branches:
             console.print(f"  {agent.branch}  {tables.change(agent)}", soft_wrap=True)
     console.print()
@@ -53,15 +53,15 @@ def _next_steps(document: RunDocument) -> list[tuple[str, str]]:
     steps = []
     if any(agent.files_changed and agent.status == "completed" for agent in document.agents):
         steps += [
-            (f"spawnd diff {run_id}", "the whole patch (-a AGENT for one agent's)"),
+            (f"spawnd diff {run_id}", "the patch; -a AGENT for one"),
             (f"spawnd apply {run_id}", "onto your branch"),
         ]
     steps += [
-        (f"spawnd checks {run_id}", "the checks with the end of their output"),
+        (f"spawnd checks {run_id}", "what decided"),
         (f"spawnd logs {run_id} -a AGENT", "what its program printed"),
     ]
     if document.run.status not in ("completed",):
-        steps.append((f"spawnd resume {run_id}", "go on; finished work is kept (--plan shows what it would do)"))
+        steps.append((f"spawnd resume {run_id}", "go on; finished work is kept"))
     return steps
 
 

@@ -40,32 +40,23 @@ def headline(run: RunRow) -> Text:
     )
 
 
-def agents(document: RunDocument, *, live: bool = False) -> Table:
-    """The agents with state, elapsed, what is going on, checks, change and cost."""
-    table = output.grid(
-        "AGENT",
-        "STATE",
-        "ELAPSED",
-        "TRY",
-        "CHECKS",
-        "CHANGE",
-        "COST",
-        "LAST EVENT" if live else "NOTE",
-        right=("ELAPSED", "TRY", "COST"),
-        flexible=("LAST EVENT", "NOTE"),
-    )
-    for agent in document.agents:
-        table.add_row(
+def agents(document: RunDocument, *, width: int, live: bool = False) -> Table:
+    """The agents with state, elapsed, checks, change, cost and why they are as they are, on ``width`` columns."""
+    columns = ("AGENT", "STATE", "ELAPSED", "TRY", "CHECKS", "CHANGE", "COST", "LAST EVENT" if live else "NOTE")
+    rows = (
+        (
             agent.name,
             state_text(agent.status),
             elapsed(agent.started_at, agent.finished_at),
-            str(agent.attempts) if agent.attempts else "",
+            agent.attempts or "",
             checks(agent),
             change(agent),
             money(agent.cost_usd, unknown=agent.cost_unknown) if agent.attempts else "",
-            _note(agent, live=live),
+            " ".join(_note(agent, live=live).split()),
         )
-    return table
+        for agent in document.agents
+    )
+    return output.grid(columns, rows, right=("ELAPSED", "TRY", "COST"), width=width)
 
 
 def checks(agent: AgentRow) -> str:

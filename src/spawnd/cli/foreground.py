@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 from spawnd import assembly
 from spawnd.cli import door, output, progress, summary
@@ -14,11 +15,20 @@ from spawnd.contracts.client import Client
 from spawnd.settings import Settings
 from spawnd.wire.runs import RunDocument
 
-Begin = Callable[[Client], Awaitable[str | None]]
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run to work on. Events up to ``after`` are old news."""
+
+    run_id: str
+    after: int = 0
+
+
+Begin = Callable[[Client], Awaitable[Opened]]
 
 
 def work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, mock: bool = False) -> int:
-    """``begin`` opens or reopens a run and returns its id (None: there is nothing to do); do it to its end here.
+    """``begin`` opens or reopens a run; do it to its end here.
 
     Returns the exit code. Ctrl-C hands what runs back, so that nothing is lost; a second one stops at once.
     """
@@ -31,16 +41,15 @@ async def _work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, 
         assembly.open_backends(settings) as backends,
         assembly.open_client(settings, backends=backends) as client,
     ):
-        run_id = await begin(client)
-        if run_id is None:
-            return 0
+        opened = await begin(client)
+        run_id = opened.run_id
         interrupted = asyncio.Event()
         with _interrupts(interrupted):
             async with assembly.open_worker(
                 settings, slots=slots, run_id=run_id, mock=mock, backends=backends
             ) as worker:
                 serving = asyncio.create_task(worker.run())
-                document = await _shown(client, run_id, serving, interrupted, quiet=json)
+                document = await _shown(client, opened, serving, interrupted, quiet=json)
                 if interrupted.is_set():
                     output.note("stopping; what the agents did so far is kept (Ctrl-C again kills them at once)")
                     worker.stop()
@@ -58,11 +67,13 @@ async def _work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, 
 
 
 async def _shown(
-    client: Client, run_id: str, serving: asyncio.Task[None], interrupted: asyncio.Event, *, quiet: bool
+    client: Client, opened: Opened, serving: asyncio.Task[None], interrupted: asyncio.Event, *, quiet: bool
 ) -> RunDocument:
     """Progress until the run has ended, the worker failed, or someone interrupted."""
     with progress.chosen(quiet=quiet) as show:
-        following = asyncio.create_task(progress.follow(client, run_id, show, until_stuck=True))
+        following = asyncio.create_task(
+            progress.follow(client, opened.run_id, show, after=opened.after, until_stuck=True)
+        )
         waiting = asyncio.create_task(interrupted.wait())
         await asyncio.wait([following, waiting, serving], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -72,7 +83,7 @@ async def _shown(
         await asyncio.gather(following, return_exceptions=True)
     if serving.done() and not interrupted.is_set():
         serving.result()
-    return await client.run(run_id)
+    return await client.run(opened.run_id)
 
 
 @contextlib.contextmanager

@@ -88,11 +88,13 @@ def chosen(*, quiet: bool) -> Silent:
     return Live() if sys.stderr.isatty() else Lines()
 
 
-async def follow(client: Client, run_id: str, show: Silent, *, until_stuck: bool = False) -> RunDocument:
-    """Show progress until the run has ended, or with ``until_stuck`` until nothing goes on without a person.
-    Returns the last document."""
+async def follow(
+    client: Client, run_id: str, show: Silent, *, after: int = 0, until_stuck: bool = False
+) -> RunDocument:
+    """Show progress, events above number ``after``, until the run has ended, or with ``until_stuck`` until nothing
+    goes on without a person. Returns the last document."""
     document = await client.run(run_id)
-    events = client.follow(run_id)
+    events = client.follow(run_id, after=after)
     coming = asyncio.ensure_future(_next(events))
     read_at, reading, changed = time.monotonic(), 0.0, False
     try:

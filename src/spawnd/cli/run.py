@@ -86,11 +86,11 @@ def run(
         _detached(order, run_id, json=json)
         return
 
-    async def begin(client: Client) -> str:
+    async def begin(client: Client) -> foreground.Opened:
         submitted = await _submit(client, order, run_id)
         if not json:
             _announce(order, submitted)
-        return submitted.run_id
+        return foreground.Opened(submitted.run_id)
 
     slots = concurrency or door.default_slots()
     raise typer.Exit(foreground.work_on(settings, begin, slots=slots, json=json, mock=mock))

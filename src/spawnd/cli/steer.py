@@ -86,7 +86,7 @@ def resume(
     async def reopen(client: Client, *, dry_run: bool) -> ResumePlan:
         return await client.resume(run, agent=agent, now=now, budget_usd=budget_usd, dry_run=dry_run)
 
-    _reopen(settings, reopen, plan=plan, detach=detach, concurrency=concurrency, json=json)
+    _reopen(settings, run, reopen, plan=plan, detach=detach, concurrency=concurrency, json=json)
 
 
 def retry(
@@ -103,7 +103,7 @@ def retry(
     async def reopen(client: Client, *, dry_run: bool) -> ResumePlan:
         return await client.retry(run, agent=agent, dry_run=dry_run)
 
-    _reopen(settings, reopen, plan=plan, detach=detach, concurrency=concurrency, json=json)
+    _reopen(settings, run, reopen, plan=plan, detach=detach, concurrency=concurrency, json=json)
 
 
 def answer(
@@ -117,7 +117,7 @@ def answer(
 
 
 def _reopen(
-    settings: Settings, reopen: _Reopen, *, plan: bool, detach: bool, concurrency: int | None, json: bool
+    settings: Settings, run: str, reopen: _Reopen, *, plan: bool, detach: bool, concurrency: int | None, json: bool
 ) -> None:
     if plan or detach:
         found = door.ask(lambda client: reopen(client, dry_run=plan))
@@ -127,11 +127,12 @@ def _reopen(
             _print(found)
         return
 
-    async def begin(client: Client) -> str | None:
+    async def begin(client: Client) -> foreground.Opened:
+        before = (await client.run(await client.resolve(run))).run.last_seq
         done = await reopen(client, dry_run=False)
         if not json:
             _print(done, brief=True)
-        return done.run_id
+        return foreground.Opened(done.run_id, before)
 
     slots = concurrency or door.default_slots()
     raise typer.Exit(foreground.work_on(settings, begin, slots=slots, json=json))

@@ -1,4 +1,5 @@
-"""The reaper: ends attempts whose lease has run out, and wakes agents that have waited long enough.
+"""The reaper: ends attempts whose lease has run out or whose worker died on this machine, and wakes agents that have
+waited long enough.
 
 Any number of processes may run one: each transition is decided under the run's row.
 """
@@ -10,6 +11,7 @@ import logging
 
 from spawnd.errors import Unavailable
 from spawnd.maintenance.relay import Relay
+from spawnd.process.orphans import machine, start_time
 from spawnd.store import endings, steering, workers
 from spawnd.store.database import Database
 
@@ -40,10 +42,18 @@ class Reaper:
 
     async def run_once(self) -> list[tuple[str, str]]:
         """Expire and wake; returns (run id, agent) of everything touched."""
-        lost = await endings.expire(self._database)
+        lost = await endings.expire(self._database, dead=await self._dead())
         for run_id, agent in lost:
             log.warning("lease expired", extra={"run_id": run_id, "agent": agent})
         touched = lost + await steering.wake_due(self._database)
         if touched:
             self._relay.nudge()
         return touched
+
+    async def _dead(self) -> list[str]:
+        """Workers of this machine whose process is gone: their leases need not run out first."""
+        here = machine()
+        if here is None:
+            return []
+        holders = await workers.holders(self._database, here)
+        return [one.worker_id for one in holders if one.started and start_time(one.pid) != one.started]

@@ -65,6 +65,15 @@ def start_time(pid: int) -> str | None:
         return None
 
 
+def machine() -> str | None:
+    """Where process ids mean the same: this boot of this kernel, in this pid namespace. None without /proc."""
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
 def _pids() -> list[int]:
     try:
         return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]

@@ -32,7 +32,8 @@ from spawnd.store.runs import LockedRun, end_if_done, lock, set_state
 
 _FIND = """
 SELECT t.run, t.agent, t.number, t.state, t.token, t.failure_class,
-       l.token IS NOT NULL AS held, l.stop, coalesce(l.expires_at <= clock(), true) AS expired, clock() AS now,
+       l.token IS NOT NULL AS held, l.worker_id AS holder, l.stop,
+       coalesce(l.expires_at <= clock(), true) AS expired, clock() AS now,
        a.name, a.on_failure, a.retry_count, a.retries_used, a.free_used, a.losses, a.quota_parks, a.credential,
        a.state AS agent_state
 FROM attempts t JOIN agents a ON a.id = t.agent LEFT JOIN leases l ON l.attempt = t.id AND l.token = t.token
@@ -97,7 +98,9 @@ ON CONFLICT (credential) DO UPDATE SET until = greatest(q.until, excluded.until)
     message = excluded.message, hits = q.hits + 1, at = clock()
 """
 
-_EXPIRED = "SELECT attempt FROM leases WHERE expires_at <= clock() ORDER BY expires_at LIMIT %s"
+_EXPIRED = """
+SELECT attempt FROM leases WHERE expires_at <= clock() OR worker_id = ANY(%s) ORDER BY expires_at LIMIT %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +123,16 @@ async def finish(database: Database, lease: Lease, outcome: Outcome) -> Settled:
         return Settled(decision)
 
 
-async def expire(database: Database, *, limit: int = 100) -> list[tuple[str, str]]:
-    """End attempts whose lease has run out; returns (run id, agent) of each."""
+async def expire(database: Database, *, dead: Sequence[str] = (), limit: int = 100) -> list[tuple[str, str]]:
+    """End attempts whose lease has run out or whose worker is known to be ``dead``; returns (run id, agent) of each."""
     async with database.connection() as connection:
-        attempts = [row["attempt"] for row in await connection.rows(_EXPIRED, [limit])]
+        attempts = [row["attempt"] for row in await connection.rows(_EXPIRED, [list(dead), limit])]
     expired: list[tuple[str, str]] = []
     for attempt in attempts:
         async with database.transaction() as tx:
             run, row = await _locked(tx, attempt)
             # It may have been renewed, finished or expired by another while we waited for the run.
-            if not row["held"] or not row["expired"]:
+            if not row["held"] or not (row["expired"] or row["holder"] in dead):
                 continue
             decision = _decide(run, row, Stopped(StopCause.LEASE_LOST))
             await _apply(tx, run, _Ending(attempt, row, decision, None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from psycopg.types.json import Jsonb
 
 from spawnd.contracts.control_plane import WorkerInfo
@@ -25,6 +27,26 @@ SELECT w.worker_id, w.hostname, w.pid, w.version, w.state AS status, w.labels, w
        (SELECT count(*) FROM leases l WHERE l.worker_id = w.worker_id) AS running
 FROM workers w ORDER BY w.heartbeat_at DESC
 """
+
+_HOLDERS = """
+SELECT w.worker_id, w.pid, w.detail->>'process_started' AS started FROM workers w
+WHERE w.detail->>'machine' = %s AND EXISTS (SELECT 1 FROM leases l WHERE l.worker_id = w.worker_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A worker that holds leases. ``started`` is its process' start in the kernel's ticks, or empty."""
+
+    worker_id: str
+    pid: int
+    started: str
+
+
+async def holders(database: Database, machine: str) -> list[Holder]:
+    """The workers of one machine that hold leases."""
+    async with database.connection() as connection:
+        return [Holder(**row) for row in await connection.rows(_HOLDERS, [machine])]
 
 
 async def beat(database: Database, info: WorkerInfo) -> None:

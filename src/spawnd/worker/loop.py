@@ -16,6 +16,7 @@ from spawnd.contracts.sandbox import Sandbox
 from spawnd.domain.settle import StopCause
 from spawnd.errors import Unavailable
 from spawnd.git.mirrors import Mirrors
+from spawnd.process.orphans import machine, start_time
 from spawnd.settings import Settings
 from spawnd.worker.attempt import run_attempt
 from spawnd.worker.job import Tools
@@ -150,7 +151,11 @@ class Worker:
                 os.getpid(),
                 __version__,
                 "draining" if self._draining else "active",
-                {"sandbox": self._tools.sandbox.name},
+                {
+                    "sandbox": self._tools.sandbox.name,
+                    "machine": machine() or "",
+                    "process_started": start_time(os.getpid()) or "",
+                },
             )
             try:
                 await self._plane.register(info)

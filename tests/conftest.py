@@ -12,8 +12,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from spawnd.settings import Settings
 from spawnd.store import schema as store_schema
 from spawnd.store.database import Database
+from systems import System, make_repository, open_system
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +72,20 @@ class Clock:
     async def advance(self, *, seconds: float) -> None:
         async with self._database.connection() as connection:
             await connection.run("UPDATE clock_shift SET shift = shift + make_interval(secs => %s)", [seconds])
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A git repository with one commit: README.md of three lines."""
+    return make_repository(tmp_path / "repo")
+
+
+@pytest.fixture
+async def system(server: str, schema: str, tmp_path: Path, repo: Path) -> AsyncIterator[System]:
+    """A whole spawnd of the test's own."""
+    settings = Settings.load(database_url=server, schema_name=schema, home=tmp_path / "home", poll_seconds=0.5)
+    async with open_system(settings, repo) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
     ├── NotFound                no such run, agent, artifact …             exit 3
     ├── Conflict                it exists already, or moved meanwhile      exit 1
     ├── Unavailable             a backend or program is missing or down    exit 4
+    │   ├── Unwritable          a disk is full or read-only                exit 4
     │   └── SchemaOutdated      the database needs `spawnd db upgrade`     exit 4
     ├── Refused                 a policy says no                           exit 2
     ├── SourceError             the repository or revision cannot be used  exit 2
@@ -95,6 +96,13 @@ class Unavailable(SpawndError):
     code = "unavailable"
     exit_code = 4
     retryable = True
+
+
+class Unwritable(Unavailable):
+    """A disk or directory of ours takes no more: full, or read-only. Waiting does not mend it."""
+
+    code = "unwritable"
+    retryable = False
 
 
 class SchemaOutdated(Unavailable):

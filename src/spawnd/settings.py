@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     sandbox: str | None = Field(None, description="bubblewrap or none; by default the best that works.")
     codex_auth_dir: Path | None = Field(None, description="Seed for CODEX_HOME: auth.json and config.toml.")
     claude_auth_dir: Path | None = Field(None, description="Seed for CLAUDE_CONFIG_DIR: credentials.")
+    prices_file: Path | None = Field(None, description="TOML file with prices of models, looked at first.")
     git_askpass: Path | None = Field(None, description="Program that git asks for credentials of remotes.")
     pg_bindir: Path | None = Field(None, description="PostgreSQL binaries to use for the embedded database.")
     lease_seconds: float = Field(30.0, ge=5, le=3600, description="How long a lease lasts without renewal.")

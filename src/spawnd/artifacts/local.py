@@ -14,7 +14,7 @@ from pathlib import Path
 import obstore
 from obstore.store import LocalStore
 
-from spawnd.errors import Conflict, NotFound, Unavailable
+from spawnd.errors import Conflict, NotFound, Unwritable
 
 
 class LocalArtifacts:
@@ -25,7 +25,7 @@ class LocalArtifacts:
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise Unavailable(
+            raise Unwritable(
                 f"Artifacts cannot be stored in {root}: {error.strerror}.",
                 hint="Set SPAWND_HOME to a writable directory.",
             ) from error
@@ -38,7 +38,7 @@ class LocalArtifacts:
                 await obstore.put_async(self._store, _key(sha256), data)
                 await asyncio.to_thread(self._sync, sha256)
             except OSError as error:
-                raise Unavailable(
+                raise Unwritable(
                     f"An artifact of {len(data):,} bytes cannot be stored: {error.strerror or error}.",
                     hint=f"Free space in {self._root}.",
                 ) from error

@@ -68,6 +68,7 @@ class Earlier:
     failure_message: str | None
     failed_checks: tuple[tuple[str, str], ...] = ()  #: (name, end of its output)
     worker_id: str | None = None
+    fresh_since: int = 0  #: the agent's last attempt that succeeded: what came before is not built on
 
 
 @dataclass(frozen=True, slots=True)

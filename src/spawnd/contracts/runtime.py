@@ -33,14 +33,35 @@ class McpServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """What ``spawnd doctor`` and the choice of a default runtime need to know.
+
+    ``ready`` means installed and, as far as can be told without a call, logged in. ``readable`` are the
+    folders that a sandbox must show for the program to run. ``variables`` are the names in ``env`` from which
+    it takes its login and addresses: what a plan made from the command line refers to. ``login`` is the folder of
+    the user's own login, from which an agent's private one is seeded.
+    """
+
+    installed: bool
+    ready: bool
+    program: Path | None = None
+    version: str | None = None
+    detail: str = ""
+    readable: tuple[Path, ...] = ()
+    variables: tuple[str, ...] = ()
+    login: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Brief:
     """Everything that one execution needs.
 
     ``env`` holds the agent's variables with ``env_refs`` resolved (secret values). ``state_dir`` is writable,
     private to the agent, kept between its attempts and HOME of the room. ``resume_session`` is the provider's
     session id of an earlier attempt, or None. ``prompt`` is what to say now: the whole task, or on a resumed
-    session only what is new. ``options`` is the runtime's own block of the compiled spec (``codex``,
-    ``command``, ``mock`` …).
+    session only what is new. ``program`` is what the worker's probe found. ``options`` is the runtime's own block of
+    the compiled spec (``codex``, ``command``, ``mock`` …), with ``outer_sandbox`` (whether the room isolates) and
+    ``prices_file`` (the operator's, or None).
     """
 
     run_id: str
@@ -56,6 +77,7 @@ class Brief:
     env: Mapping[str, str] = field(default_factory=dict)
     resume_session: str | None = None
     mcp_servers: Sequence[McpServer] = ()
+    program: Probe | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -128,24 +150,6 @@ class Finished:
 
 
 RuntimeEvent = SessionStarted | Message | ToolStarted | ToolEnded | UsageReported | Notice | Raw | Finished
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What ``spawnd doctor`` and the choice of a default runtime need to know.
-
-    ``ready`` means installed and, as far as can be told without a call, logged in. ``readable`` are the
-    folders that a sandbox must show for the program to run. ``variables`` are the names in ``env`` from which
-    it takes its login and addresses: what a plan made from the command line refers to.
-    """
-
-    installed: bool
-    ready: bool
-    program: Path | None = None
-    version: str | None = None
-    detail: str = ""
-    readable: tuple[Path, ...] = ()
-    variables: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):

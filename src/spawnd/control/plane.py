@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from spawnd.contracts.artifacts import ArtifactStore
 from spawnd.contracts.bus import Ear
 from spawnd.contracts.control_plane import (
@@ -16,7 +18,9 @@ from spawnd.contracts.control_plane import (
     WorkerInfo,
 )
 from spawnd.domain.facts import Fact
-from spawnd.domain.settle import Outcome
+from spawnd.domain.failures import Failure, FailureClass
+from spawnd.domain.settle import Failed, Outcome
+from spawnd.errors import StaleLease
 from spawnd.plan.compiled import CompiledAgent, CompiledOrchestration
 from spawnd.store import assignments, claims, endings, records, workers
 from spawnd.store.database import Database
@@ -63,7 +67,13 @@ class DirectPlane:
         for one in claimed:
             self._run_ids[one.lease.attempt_id] = one.run_id
         self._relay.run_changed(claimed[0].run_id)
-        return [_assignment(one, background[one.agent_key]) for one in claimed]
+        taken = []
+        for one in claimed:
+            try:
+                taken.append(_assignment(one, background[one.agent_key]))
+            except ValidationError as error:
+                await self._give_up(one, error)
+        return taken
 
     async def wait_for_work(self, *, timeout_seconds: float) -> None:
         await self._ear.wait(timeout_seconds=timeout_seconds)
@@ -87,7 +97,11 @@ class DirectPlane:
         return Directive(stop)
 
     async def finish(self, lease: Lease, outcome: Outcome) -> Settled:
-        settled = await endings.finish(self._database, lease, outcome)
+        try:
+            settled = await endings.finish(self._database, lease, outcome)
+        except StaleLease:
+            self._run_ids.pop(lease.attempt_id, None)
+            raise
         self._run_ids.pop(lease.attempt_id, None)
         self._relay.nudge()
         return settled
@@ -101,6 +115,14 @@ class DirectPlane:
     async def is_live(self, attempt_id: int) -> bool:
         async with self._database.connection() as connection:
             return await claims.is_live(connection, attempt_id)
+
+    async def _give_up(self, one: claims.Claimed, error: ValidationError) -> None:
+        """What another version compiled and this one cannot read must end here, not take one worker after another."""
+        where = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in error.errors()})[:5])
+        message = (
+            f"Its worker's version of spawnd does not understand the plan's {where}: run the workers of one version."
+        )
+        await self.finish(one.lease, Failed(Failure(FailureClass.POLICY, message)))
 
 
 def _assignment(one: claims.Claimed, background: assignments.Background) -> Assignment:

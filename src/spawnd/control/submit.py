@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from spawnd.contracts.bus import Topic
 from spawnd.errors import Conflict, UsageError
@@ -40,6 +41,7 @@ async def submit(
             f"{run_id!r} cannot be a run id.",
             hint="Use letters, digits, '-', '_' and '.', at most 120, beginning with a letter or digit.",
         )
+    _refuse_credentials(source_repo)
     new = _new_run(plan, run_id, source_repo, source_ref, notices, via, credential_of)
     async with database.transaction() as tx:
         key = await store.insert(tx, new)
@@ -55,6 +57,16 @@ async def submit(
             hint="Choose another --run-id, or leave it out.",
         )
     return Submitted(run_id=run_id, created=False, notices=tuple(notices))
+
+
+def _refuse_credentials(source_repo: str) -> None:
+    """The source is stored and shown: an address with a password or a token in it must not get there."""
+    parts = urlsplit(source_repo) if "://" in source_repo else None
+    if parts is not None and (parts.password or (parts.username and parts.scheme != "ssh")):
+        raise UsageError(
+            f"The address of {parts.hostname} holds a credential, and would be on record with it.",
+            hint="Leave it out; give it by worktree_source.env_refs or SPAWND_GIT_ASKPASS.",
+        )
 
 
 def _new_run(

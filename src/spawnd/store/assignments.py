@@ -19,15 +19,18 @@ JOIN LATERAL (SELECT * FROM provenance v WHERE v.agent = p.id AND v.accepted ORD
 WHERE e.child = ANY(%s) ORDER BY e.child, p.position
 """
 
-# The last attempt that left work or a session; one that was lost before it began left neither.
+# The last attempt, with the newest work and session since the agent last succeeded: whoever runs a completed
+# agent again wants it done anew. Index: attempts' (agent, number), sessions_agent, provenance_agent.
 _EARLIER = """
-SELECT t.agent, t.id AS attempt_key, t.number AS attempt, t.state, t.failure_class, t.failure_message, t.worker_id,
-       s.session_id, v.head_sha, v.base_sha, v.ref, v.bundle_sha256
+SELECT t.id AS attempt_key, t.number AS attempt, t.state, t.failure_class, t.failure_message, t.worker_id,
+       s.session_id, v.head_sha, v.base_sha, v.ref, v.bundle_sha256, coalesce(done.number, 0) AS fresh_since
 FROM attempts t
+LEFT JOIN LATERAL (SELECT id, number FROM attempts d WHERE d.agent = t.agent AND d.state = 'succeeded'
+                   AND d.number < t.number ORDER BY d.number DESC LIMIT 1) done ON true
 LEFT JOIN LATERAL (SELECT session_id FROM sessions s WHERE s.agent = t.agent AND s.attempt <= t.id
-                   ORDER BY attempt DESC LIMIT 1) s ON true
+                   AND s.attempt > coalesce(done.id, 0) ORDER BY attempt DESC LIMIT 1) s ON true
 LEFT JOIN LATERAL (SELECT * FROM provenance v WHERE v.agent = t.agent AND v.attempt <= t.id
-                   ORDER BY attempt DESC LIMIT 1) v ON true
+                   AND v.attempt > coalesce(done.id, 0) ORDER BY attempt DESC LIMIT 1) v ON true
 WHERE t.agent = %s AND t.number < %s ORDER BY t.number DESC LIMIT 1
 """
 
@@ -87,7 +90,6 @@ async def _earlier(tx: Transaction, one: Claimed) -> Earlier | None:
     if row is None:
         return None
     checks = await tx.rows(_FAILED_CHECKS, [row.pop("attempt_key")])
-    row.pop("agent")
     return Earlier(**row, failed_checks=tuple((check["name"], check["output_tail"]) for check in checks))
 
 

@@ -116,6 +116,12 @@ async def reopen(
     async with database.transaction() as tx:
         run = await lock(tx, run_key)
         _, keys = await standings(tx, run_key)
+        if run.ending is not None and run.agents_running > 0:
+            # What is reopened now could not start, and would keep the run from ending.
+            raise Conflict(
+                f"{run.run_id} is being ended; {run.agents_running} of its agents are still stopping.",
+                hint="Ask again in a moment.",
+            )
         if budget_usd is not None:
             if budget_usd <= run.spent_usd:
                 raise Conflict(

@@ -17,8 +17,9 @@ from spawnd.contracts.runtime import Runtime
 from spawnd.domain.facts import Entered, Erred
 from spawnd.domain.failures import Failure, FailureClass
 from spawnd.domain.settle import Failed, Outcome, StopCause, Stopped, Succeeded
-from spawnd.domain.states import AttemptState
+from spawnd.domain.states import AgentState, AttemptState
 from spawnd.errors import SpawndError, StaleLease, Unavailable
+from spawnd.git.workspace import remove_tree
 from spawnd.process.orphans import kill_marked
 from spawnd.worker.job import Job, Tools
 from spawnd.worker.leases import LeaseKeeper
@@ -95,7 +96,7 @@ async def _work(job: Job) -> Outcome:
     except Exception as error:
         failure = _redacted(job, failure_of(error, step))
         if not isinstance(error, SpawndError | StepFailed):
-            text = "".join(traceback.format_exception(error))
+            text = job.recorder.redactor.text("".join(traceback.format_exception(error)))
             log.error("an attempt met a surprise", extra={"agent": job.assignment.agent, "step": step, "trace": text})
             await job.recorder.store("runtime-error", text.encode(), name=step)
         source_step = error.source if isinstance(error, StepFailed) else step
@@ -127,10 +128,9 @@ async def _conclude(job: Job, stop: Stop, outcome: Outcome) -> Outcome:
     except StaleLease:
         pass  # the ref in the mirror holds the work; `spawnd salvage list` shows it
     except (SpawndError, OSError, TimeoutError) as error:
-        failure = Failure(
-            FailureClass.SETUP_FAILED, f"Its work could not be kept; it is in {job.workspace.path}: {error}"
-        )
-        log.error("work could not be kept", extra={"path": str(job.workspace.path), "error": str(error)})
+        message = f"Its work could not be kept; it is in {job.workspace.path}: {str(error) or type(error).__name__}"
+        failure = _redacted(job, Failure(FailureClass.SETUP_FAILED, message))
+        log.error("work could not be kept", extra={"path": str(job.workspace.path), "error": failure.message})
         await job.recorder.add(Erred("collect", failure))
         return outcome if isinstance(outcome, Stopped) else Failed(failure)
     await job.workspace.release()
@@ -147,6 +147,8 @@ async def _settle(job: Job, stop: Stop, outcome: Outcome) -> None:
             settled = await plane.finish(assignment.lease, outcome)
             state = settled.decision.state.value
             log.info("attempt ended", extra={"agent": assignment.agent, "attempt": assignment.attempt, "state": state})
+            if settled.decision.state is AgentState.COMPLETED and assignment.orchestration.cleanup.worktree:
+                await asyncio.to_thread(remove_tree, job.state_dir)
             return
         except StaleLease:
             break

@@ -46,37 +46,38 @@ class LeaseKeeper:
     def drop(self, lease: Lease) -> None:
         self._held.pop(lease.attempt_id, None)
 
-    def seconds_left(self, lease: Lease) -> float:
-        """How long the lease surely holds; 0 if it is not kept."""
-        held = self._held.get(lease.attempt_id)
-        return max(0.0, held.until - time.monotonic()) if held else 0.0
-
     def poke(self) -> None:
         self._poked.set()
 
     async def run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._lease_seconds / 3):
+                async with asyncio.timeout(self._pause()):
                     await self._poked.wait()
             self._poked.clear()
             await self.renew()
             await asyncio.sleep(_SOONEST_SECONDS)
 
+    def _pause(self) -> float:
+        """Until the next renewal is due, or until the first lease is over if that comes sooner."""
+        now = time.monotonic()
+        left = [one.until - now for one in self._held.values() if one.until > now]
+        return min([self._lease_seconds / 3, *left])
+
     async def renew(self) -> None:
         """One renewal of all; obeys the answers."""
-        held = list(self._held.values())
+        before = time.monotonic()
+        for one in self._held.values():
+            if before >= one.until:
+                one.stop.set(StopCause.LEASE_LOST)
+        held = [one for one in self._held.values() if before < one.until]
         if not held:
             return
-        before = time.monotonic()
         try:
-            async with asyncio.timeout(self._lease_seconds / 3):
+            async with asyncio.timeout(self._pause()):
                 answers = await self._plane.renew([one.lease for one in held], lease_seconds=self._lease_seconds)
         except (Unavailable, TimeoutError) as error:
             log.warning("leases not renewed", extra={"error": str(error), "leases": len(held)})
-            for one in held:
-                if time.monotonic() >= one.until:
-                    one.stop.set(StopCause.LEASE_LOST)
             return
         for one, answer in zip(held, answers, strict=True):
             if answer.stop is not StopCause.LEASE_LOST:

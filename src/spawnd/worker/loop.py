@@ -14,7 +14,7 @@ from spawnd.contracts.control_plane import Assignment, Capability, ControlPlane,
 from spawnd.contracts.runtime import Runtime
 from spawnd.contracts.sandbox import Sandbox
 from spawnd.domain.settle import StopCause
-from spawnd.errors import Unavailable
+from spawnd.errors import SpawndError, Unavailable
 from spawnd.git.mirrors import Mirrors
 from spawnd.process.orphans import machine, start_time
 from spawnd.settings import Settings
@@ -60,6 +60,7 @@ class Worker:
         self._keeper = LeaseKeeper(plane, lease_seconds=settings.lease_seconds)
         self._running: dict[int, Stop] = {}
         self._draining = False
+        self._stopping = False
         self._wake = asyncio.Event()
 
     @property
@@ -92,6 +93,7 @@ class Worker:
 
     def stop(self) -> None:
         """Claim nothing more and hand back what runs; ``run`` returns when that is done."""
+        self._stopping = True
         self.drain()
         for stop in list(self._running.values()):
             stop.set(StopCause.SHUTDOWN)
@@ -103,6 +105,8 @@ class Worker:
             claimed = await self._claim(free) if free > 0 else []
             for assignment in claimed:
                 stop = self._running[assignment.lease.attempt_id] = Stop()
+                if self._stopping:
+                    stop.set(StopCause.SHUTDOWN)  # claimed while somebody said stop
                 attempts.create_task(self._attempt(assignment, stop), name=f"agent-{assignment.agent}")
             if claimed:
                 continue  # there may be more, of another run
@@ -165,6 +169,8 @@ class Worker:
 
     async def _tidy(self) -> None:
         while True:
-            with contextlib.suppress(Unavailable):
+            try:
                 await keep_orphans(self._tools)
+            except (SpawndError, OSError) as error:
+                log.warning("orphans not kept", extra={"error": str(error)})
             await asyncio.sleep(_ORPHANS_SECONDS)

@@ -7,16 +7,21 @@ finds it, and one whose owner lives, or whose attempt somebody still holds, is n
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spawnd.contracts.control_plane import Assignment
 from spawnd.errors import SpawndError
+from spawnd.git.command import git_code
 from spawnd.git.names import work_ref
 from spawnd.git.workspace import reopen
 from spawnd.process.orphans import kill_marked, start_time
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".owner.json"
+_LOCK_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +117,41 @@ async def claim_path(tools: Tools, assignment: Assignment) -> Path:
 async def keep(owner: Owner) -> bool:
     """Put a dead attempt's work on record in its mirror, end its processes, release its workspace.
 
-    False if the work could not be kept; then everything stays where it is.
+    False if the work could not be kept; then everything stays where it is. Whoever comes second waits for the first.
     """
+    async with _alone(owner) as first:
+        return await _keep(owner) if first else True
+
+
+@asynccontextmanager
+async def _alone(owner: Owner) -> AsyncIterator[bool]:
+    """Hold the owner's note, against every process of this machine; False if another has kept its work by then."""
+    note = note_of(Path(owner.path))
+    try:
+        descriptor = os.open(note, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+        # The note may be gone by now, or be that of the next attempt at the same place.
+        yield note.exists() and note.stat().st_ino == os.fstat(descriptor).st_ino and read_note(note) == owner
+    finally:
+        os.close(descriptor)
+
+
+async def _keep(owner: Owner) -> bool:
     await asyncio.to_thread(kill_marked, owner.mark)
-    path = Path(owner.path)
-    workspace = reopen(Path(owner.mirror), path, owner.base_sha)
-    if path.exists() and workspace.shadow.exists():
+    path, mirror = Path(owner.path), Path(owner.mirror)
+    workspace = reopen(mirror, path, owner.base_sha)
+    ref = work_ref(owner.run_id, owner.agent, owner.attempt)
+    # Published already: its worker died while it released the workspace, which may be half gone.
+    published, _, _ = await git_code("rev-parse", "--verify", "--quiet", ref, git_dir=mirror)
+    if published != 0 and path.exists() and workspace.shadow.exists():
         try:
             snapshot = await workspace.snapshot(
                 f"spawnd: {owner.run_id}/{owner.agent} (salvaged)",
@@ -128,7 +163,7 @@ async def keep(owner: Owner) -> bool:
                 },
             )
             if not snapshot.empty:
-                await workspace.publish(snapshot, work_ref(owner.run_id, owner.agent, owner.attempt))
+                await workspace.publish(snapshot, ref)
         except (SpawndError, OSError) as error:
             log.error("an orphaned workspace could not be kept", extra={"path": owner.path, "error": str(error)})
             return False

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from spawnd.contracts.control_plane import ControlPlane, Lease
@@ -27,10 +28,11 @@ _PAUSE_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
 
 _F = TypeVar("_F")
+_T = TypeVar("_T")
 
 
 class Recorder:
-    """One per attempt. Open it with ``async with``; leaving it flushes what is left."""
+    """One per attempt. Open it with ``async with``; ``flush`` before leaving it, or what is queued is dropped."""
 
     def __init__(self, plane: ControlPlane, lease: Lease, stop: Stop) -> None:
         self.redactor = Redactor()
@@ -72,7 +74,7 @@ class Recorder:
             data = (
                 await asyncio.to_thread(self.redactor.bytes_, data) if len(data) > 65536 else self.redactor.bytes_(data)
             )
-        sha256: str = await self._patiently(lambda: self._plane.put_artifact(data))
+        sha256 = await self.patiently(lambda: self._plane.put_artifact(data))
         await self.add(Stored(kind, sha256, len(data), content_type, name, truncated))
         return sha256
 
@@ -96,7 +98,7 @@ class Recorder:
             if not batch:
                 return
             try:
-                directive = await self._patiently(lambda: self._plane.record(self._lease, self._next, batch))
+                directive = await self.patiently(lambda: self._plane.record(self._lease, self._next, batch))
             except StaleLease:
                 self.lost = True
                 self._waiting.clear()
@@ -110,12 +112,14 @@ class Recorder:
             if directive.stop is not None:
                 self._stop.set(directive.stop)
 
-    async def _patiently(self, call: Any) -> Any:
+    async def patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat ``call`` while the system is away; it is idempotent. A lost lease ends the patience."""
         while True:
             try:
                 return await call()
             except Unavailable as error:
+                if not error.retryable:
+                    raise  # a full disk: only somebody who sees the failure can mend it
                 if self._stop.cause is StopCause.LEASE_LOST:
                     raise StaleLease("The lease was lost while the system was away.") from error
                 log.warning("the record waits", extra={"error": error.message})
@@ -133,4 +137,6 @@ def redacted(fact: _F, redactor: Redactor) -> _F:
             changes[field.name] = redactor.text(value)
         elif isinstance(value, dict | list):
             changes[field.name] = redactor.value(value)
+        elif isinstance(value, tuple):
+            changes[field.name] = tuple(redactor.value(item) for item in value)
     return dataclasses.replace(fact, **changes)  # type: ignore[type-var]  # as above

@@ -39,11 +39,14 @@ async def resolve(job: Job) -> None:
                     "environment",
                     Failure(FailureClass.SETUP_FAILED, f"The MCP server {server.name} needs {name}."),
                 )
-            secrets[f"mcp:{server.name}:{name}"] = environ[name]
     hidden = [value for variable, value in secrets.items() if not variable.endswith("_BASE_URL")]
+    # Known to the redactor, but never in the agent's environment.
+    elsewhere = [name for one in spec.mcp_servers for name in (*one.env_refs.values(), *one.header_refs.values())]
+    elsewhere += job.assignment.orchestration.worktree_source.env_refs.values()
+    hidden += [environ[name] for name in elsewhere if name in environ]
     job.recorder.redactor = Redactor(hidden)
     job.recorder.capture_raw = job.assignment.orchestration.artifacts.capture_raw
-    job.env = {**spec.env, **{key: value for key, value in secrets.items() if not key.startswith("mcp:")}}
+    job.env = {**spec.env, **secrets}
 
 
 async def gate(job: Job, runtime: Runtime) -> None:

@@ -35,6 +35,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
     """Run the program to its end or its time limit. Cancelling it stops the program; the transcript is kept."""
     spec, recorder = job.assignment.spec, job.recorder
     job.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    probe = await asyncio.to_thread(runtime.probe, job.tools.settings.environ)
     brief = Brief(
         run_id=job.assignment.run_id,
         agent=job.assignment.agent,
@@ -49,9 +50,11 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
         env=job.variables(),
         resume_session=job.resume_session,
         mcp_servers=_servers(job),
+        program=probe,
         options=_options(job),
     )
-    probe = await asyncio.to_thread(runtime.probe, job.tools.settings.environ)
+    told = "\n\n".join(part for part in (brief.system_prompt, brief.prompt) if part)
+    await recorder.store("prompt", told.encode())
     transcript = Transcript(None if recorder.capture_raw else recorder.redactor.stream())
     started, clock = datetime.now(UTC), time.monotonic()
     finished: Finished | None = None
@@ -59,7 +62,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
     try:
         async with job.tools.sandbox.open(boundary) as room:
             try:
-                async with asyncio.timeout(spec.runtime_timeout_seconds):
+                async with asyncio.timeout(spec.runtime_timeout_seconds) as limit:
                     async with aclosing(runtime.run(brief, room)) as events:  # type: ignore[type-var]  # a generator
                         async for event in events:
                             if isinstance(event, Finished):
@@ -67,6 +70,8 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
                                 break
                             await _report(job, event, transcript)
             except TimeoutError:
+                if not limit.expired():
+                    raise  # the adapter's own
                 message = f"It hit its time limit of {spec.runtime_timeout_seconds:g} s."
                 finished = Finished(Failure(FailureClass.TIMEOUT, message))
             verdict = getattr(room, "verdict", None)
@@ -170,10 +175,9 @@ def _servers(job: Job) -> list[McpServer]:
 
 def _options(job: Job) -> dict[str, object]:
     spec, settings = job.assignment.spec, job.tools.settings
-    seeds = {"codex": settings.codex_auth_dir, "claude": settings.claude_auth_dir}
     common: dict[str, object] = {
         "outer_sandbox": job.tools.sandbox.isolates,
-        "seed_dir": str(seeds[spec.runtime]) if seeds.get(spec.runtime) else None,
+        "prices_file": str(settings.prices_file) if settings.prices_file else None,
     }
     match spec.runtime:
         case "codex":

@@ -27,7 +27,7 @@ async def resolve(job: Job) -> None:
         return
     ref = options.base_ref or assignment.source_ref
     revision = await mirrors.resolve(assignment.source_repo, ref, fetch=options.fetch, env=env)
-    pinned = await job.tools.plane.pin_source(assignment.lease, revision.sha)
+    pinned = await job.recorder.patiently(lambda: job.tools.plane.pin_source(assignment.lease, revision.sha))
     if pinned != revision.sha and not await mirrors.has(revision.mirror, pinned):
         await mirrors.resolve(assignment.source_repo, pinned, env=env)
     job.mirror, job.source_sha = revision.mirror, pinned
@@ -70,7 +70,8 @@ async def fetch(job: Job, work: Contribution) -> None:
     if not await job.tools.mirrors.has(job.mirror, work.base_sha):
         # It began from a merge that another machine made: that merge is made of results that we can fetch too.
         raise SourceError(f"The base of {work.agent} ({work.base_sha[:12]}) is not on this machine.")
-    data = await job.tools.plane.get_artifact(work.bundle_sha256)
+    bundle = work.bundle_sha256
+    data = await job.recorder.patiently(lambda: job.tools.plane.get_artifact(bundle))
     await patch.unbundle(job.mirror, data, work.ref)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from spawnd.contracts.control_plane import Contribution
+from spawnd.contracts.control_plane import Contribution, Earlier
 from spawnd.domain.facts import Noted
 from spawnd.errors import SpawndError
 from spawnd.git.command import git_code
@@ -38,6 +38,8 @@ async def _earlier_work(job: Job) -> str | None:
     assert job.mirror is not None and job.base_sha is not None
     if earlier is None or earlier.state == "succeeded":
         return None
+    if salvaged := await _salvaged(job, earlier):
+        return salvaged
     if earlier.head_sha is not None and earlier.base_sha == job.base_sha and earlier.ref is not None:
         try:
             work = Contribution(
@@ -48,14 +50,27 @@ async def _earlier_work(job: Job) -> str | None:
         except SpawndError as error:
             await job.recorder.add(Noted("earlier_work_missing", {"message": error.message}))
             return None
-    # A worker that was lost could record nothing, but what it left was kept in the mirror of its machine.
-    ref = work_ref(assignment.run_id, assignment.agent, earlier.attempt)
-    code, out, _ = await git_code("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", git_dir=job.mirror)
-    if code != 0:
-        return None
-    head = out.decode().strip()
-    code, _, _ = await git_code("merge-base", "--is-ancestor", job.base_sha, head, git_dir=job.mirror)
-    return head if code == 0 else None
+    return None
+
+
+async def _salvaged(job: Job, earlier: Earlier) -> str | None:
+    """What lost attempts left later than the last one on record.
+
+    Their workers could record nothing, but what they left was kept in the mirror of this machine.
+    """
+    assignment = job.assignment
+    assert job.mirror is not None and job.base_sha is not None
+    known = max(earlier.fresh_since, int(earlier.ref.rpartition("/")[2]) if earlier.ref else 0)
+    for attempt in range(earlier.attempt, known, -1):
+        ref = work_ref(assignment.run_id, assignment.agent, attempt)
+        code, out, _ = await git_code("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", git_dir=job.mirror)
+        if code != 0:
+            continue
+        head = out.decode().strip()
+        code, _, _ = await git_code("merge-base", "--is-ancestor", job.base_sha, head, git_dir=job.mirror)
+        if code == 0:
+            return head
+    return None
 
 
 async def _session(job: Job) -> str | None:

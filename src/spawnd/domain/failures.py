@@ -44,7 +44,8 @@ class Reaction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a class is treated. ``free_tries`` bounds BACKOFF; ``next_step`` is shown to the user."""
+    """How a class is treated. ``free_tries`` bounds BACKOFF; ``next_step`` is shown to the user, with names for
+    RUN and AGENT."""
 
     reaction: Reaction
     next_step: str
@@ -88,6 +89,11 @@ RULES: Final[dict[FailureClass, Rule]] = {
     ),
     FailureClass.CANCELLED: Rule(Reaction.FAIL, "`spawnd resume RUN` takes it up again."),
 }
+
+
+def next_step(failure_class: FailureClass, *, run_id: str, agent: str) -> str:
+    """What the user can do about it, with the names filled in."""
+    return RULES[failure_class].next_step.replace("RUN", run_id).replace("AGENT", agent)
 
 
 @dataclass(frozen=True, slots=True)

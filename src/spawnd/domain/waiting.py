@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from spawnd.domain.failures import RULES, FailureClass
 from spawnd.domain.states import AgentState, RunState, WaitReason
 
 
@@ -46,6 +45,7 @@ class AgentFacts:
     unmet_names: Sequence[str]
     quota_until: datetime | None
     quota_message: str | None
+    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ def why(agent: AgentFacts, run: RunFacts, servers: Sequence[Server]) -> Reason |
     if run.ending is not None:
         return Reason("cancelling", "the run is being ended; running agents are stopping", "spawnd")
     if agent.state is AgentState.WAITING and agent.wait_reason is WaitReason.HUMAN:
-        step = RULES[FailureClass(agent.failure_class)].next_step if agent.failure_class else ""
-        return Reason("human", f"{agent.failure_message or 'it waits for you'} {step}".strip(), "you")
+        return Reason("human", f"{agent.failure_message or 'it waits for you'} {agent.next_step}".strip(), "you")
     if agent.state is AgentState.BLOCKED:
         names = ", ".join(agent.unmet_names[:3]) + (" …" if len(agent.unmet_names) > 3 else "")
         return Reason("dependency", f"waits for {names}", "spawnd")

@@ -77,7 +77,10 @@ def _agent(plan: spec.Plan, agent: spec.Agent, roles: Mapping[str, Role]) -> Com
     role = roles[agent.use_role] if agent.use_role else None
     runtime = agent.runtime or defaults.runtime
     timeout = _or(agent.check_timeout_seconds, defaults.check_timeout_seconds)
+    codex = _codex(agent.codex, defaults.codex)
     write_allowed = _or(agent.write_allowed, _or(role.write_allowed if role else None, True))
+    if runtime == "codex" and codex.sandbox == "read-only":
+        write_allowed = False
     return CompiledAgent(
         name=agent.name,
         type=agent.type,
@@ -91,7 +94,7 @@ def _agent(plan: spec.Plan, agent: spec.Agent, roles: Mapping[str, Role]) -> Com
         model=_model(agent, role, defaults, runtime),
         max_cost_usd=_or(agent.max_cost_usd, defaults.max_cost_usd),
         runtime=runtime,
-        codex=_codex(agent.codex, defaults.codex),
+        codex=codex,
         acp=agent.acp,
         command=tuple(agent.command) if isinstance(agent.command, list) else agent.command,
         mock=agent.mock or spec.MockOptions(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -70,7 +71,11 @@ def inline_plan(
     # Through the same door as a file, so that the same rules hold and nothing is escaped by hand.
     from spawnd.plan.compiled import canonical
 
-    return load(canonical({"name": title, "agents": agents}), origin="the command line")
+    plan: dict[str, Any] = {"name": title, "agents": agents}
+    if check is not None:
+        # The policy is there for commands that come with a plan; this one was typed by the person who runs it.
+        plan["orchestration"] = {"command_policy": {"mode": "unrestricted"}}
+    return replace(load(canonical(plan), origin="the command line"), lines={})
 
 
 def split(prompt: str) -> tuple[str, str]:

@@ -29,6 +29,9 @@ LATER: dict[str, str] = {
     "on_complete": "nobody is notified yet",
 }
 
+#: Runtimes whose programs do not count turns.
+_NO_TURNS = ("codex", "command")
+
 #: Values that ask for nothing.
 _QUIET: dict[str, object] = {"agents[].type": "worker", "orchestration.git.push": False, "on_complete": "none"}
 
@@ -39,7 +42,20 @@ def notices(plan: spec.Plan) -> list[str]:
     for path, shape, value in _given(plan, "", ""):
         if shape in LATER and value != _QUIET.get(shape, object()):
             found.setdefault(shape, []).append(path)
-    return [f"{', '.join(paths[:3])}{' …' if len(paths) > 3 else ''}: {LATER[shape]}" for shape, paths in found.items()]
+    for number, agent in enumerate(plan.agents):
+        runtime = agent.runtime or plan.defaults.runtime
+        if runtime in _NO_TURNS and agent.max_iterations is not None:
+            found.setdefault(f"{runtime}:turns", []).append(f"agents[{number}].max_iterations")
+    return [
+        f"{', '.join(paths[:3])}{' …' if len(paths) > 3 else ''}: {_words(shape)}" for shape, paths in found.items()
+    ]
+
+
+def _words(shape: str) -> str:
+    runtime, _, turns = shape.partition(":")
+    if turns:
+        return f"{runtime} cannot be limited in turns; use runtime_timeout_seconds or max_cost_usd"
+    return LATER[shape]
 
 
 def _given(part: BaseModel, path: str, shape: str) -> Iterator[tuple[str, str, object]]:

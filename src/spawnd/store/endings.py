@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from spawnd.contracts.bus import Topic
 from spawnd.contracts.control_plane import Lease, Settled
-from spawnd.domain.failures import RULES, Failure, FailureClass
+from spawnd.domain.failures import Failure, FailureClass, next_step
 from spawnd.domain.settle import Decision, Outcome, StopCause, Stopped, Succeeded, Tally, settle
 from spawnd.domain.states import (
     AgentState,
@@ -276,7 +276,7 @@ async def _apply(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
             [1 if ended else 0, ready, run.key],
         )
     released = ready
-    events = [_event(ending)]
+    events = [_event(run, ending)]
     if decision.state is AgentState.COMPLETED:
         children = await tx.rows(_RELEASE, [row["agent"]])
         freed = [child["id"] for child in children if child["ready"]]
@@ -299,13 +299,13 @@ async def _apply(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
     await outbox.put(tx, Topic.RUN, run.run_id)
 
 
-def _event(ending: _Ending) -> Event:
+def _event(run: LockedRun, ending: _Ending) -> Event:
     decision, row = ending.decision, ending.row
     data: dict[str, Any] = {"attempt_state": decision.attempt.value}
     if decision.failure is not None:
         data["class"] = decision.failure.failure_class.value
         data["message"] = decision.failure.message
-        data["next_step"] = RULES[decision.failure.failure_class].next_step
+        data["next_step"] = next_step(decision.failure.failure_class, run_id=run.run_id, agent=row["name"])
         if decision.failure.detail:
             data["detail"] = decision.failure.detail
         if decision.failure.reset_at is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from spawnd.domain.failures import RULES, FailureClass
+from spawnd.domain.failures import FailureClass, next_step
 from spawnd.domain.states import AgentState, RunState, WaitReason
 from spawnd.domain.waiting import AgentFacts, RunFacts, Server, why
 from spawnd.store.database import Database, Row, Transaction
@@ -149,7 +149,7 @@ async def run(database: Database, key: int) -> RunDocument:
     )
     return RunDocument(
         run=row,
-        agents=tuple(_agent(agent, facts, servers) for agent in agents),
+        agents=tuple(_agent(agent, row.run_id, facts, servers) for agent in agents),
         attempts=tuple(AttemptRow(**attempt) for attempt in attempts),
         telemetry=Telemetry(events=row.last_seq, artifacts=stored["n"]),
     )
@@ -197,8 +197,11 @@ async def _servers(tx: Transaction) -> list[Server]:
     return [Server(row["labels"], row["runtimes"], row["draining"]) for row in rows]
 
 
-def _agent(row: dict[str, Any], run: RunFacts, servers: Sequence[Server]) -> AgentRow:
+def _agent(row: dict[str, Any], run_id: str, run: RunFacts, servers: Sequence[Server]) -> AgentRow:
     state = AgentState(row["state"])
+    step = None
+    if row["failure_class"]:
+        step = next_step(FailureClass(row["failure_class"]), run_id=run_id, agent=row["name"])
     reason = why(
         AgentFacts(
             state=state,
@@ -211,6 +214,7 @@ def _agent(row: dict[str, Any], run: RunFacts, servers: Sequence[Server]) -> Age
             unmet_names=row["unmet_names"],
             quota_until=row["quota_until"],
             quota_message=row["quota_message"],
+            next_step=step or "",
         ),
         run,
         servers,
@@ -222,7 +226,7 @@ def _agent(row: dict[str, Any], run: RunFacts, servers: Sequence[Server]) -> Age
             **shown,
             "status": state.value,
             "reason": row["failure_message"] or (reason.text if reason else None),
-            "next_step": RULES[FailureClass(row["failure_class"])].next_step if row["failure_class"] else None,
+            "next_step": step,
             "waiting": None
             if reason is None
             else Waiting(code=reason.code, text=reason.text, since=since, until=reason.until, who=reason.who),

@@ -52,7 +52,10 @@ WITH old AS (SELECT * FROM usage WHERE attempt = %(attempt)s), new AS (
         output_tokens = output_tokens + %(output)s - coalesce((SELECT output_tokens FROM old), 0),
         reasoning_tokens = reasoning_tokens + %(reasoning)s - coalesce((SELECT reasoning_tokens FROM old), 0),
         cost_usd = cost_usd + coalesce(%(cost)s, 0) - coalesce((SELECT cost_usd FROM old), 0),
-        cost_unknown = cost_unknown OR (%(cost)s::numeric IS NULL AND %(input)s + %(output)s > 0)
+        cost_unknown = (%(cost)s::numeric IS NULL AND %(input)s + %(output)s > 0) OR EXISTS (
+            SELECT 1 FROM attempts t JOIN usage u ON u.attempt = t.id
+            WHERE t.agent = %(agent)s AND t.id <> %(attempt)s AND u.cost_usd IS NULL
+              AND u.input_tokens + u.output_tokens > 0)
     WHERE id = %(agent)s RETURNING cost_usd
 )
 UPDATE runs SET spent_usd = spent_usd + coalesce(%(cost)s, 0) - coalesce((SELECT cost_usd FROM old), 0)

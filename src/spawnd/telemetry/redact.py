@@ -66,7 +66,10 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """``text`` without secrets."""
-        data = text.encode("utf-8", "surrogateescape")
+        try:
+            data = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # half a character, as programs that cut JSON strings print it
+            data = text.encode("utf-8", "surrogatepass")
         return self.bytes_(data).decode("utf-8", "replace")
 
     def value(self, value: Any) -> Any:

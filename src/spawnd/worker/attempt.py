@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import traceback
 
 from spawnd.contracts.control_plane import Assignment
@@ -156,6 +157,13 @@ async def _settle(job: Job, stop: Stop, outcome: Outcome) -> None:
             log.warning("the ending waits", extra={"agent": assignment.agent, "error": error.message})
             await asyncio.sleep(_SETTLE_RETRY_SECONDS)
     log.warning("lease lost", extra={"agent": assignment.agent, "attempt": assignment.attempt})
+
+
+def _forget_session(job: Job) -> None:
+    """What completed is not resumed: its session, with the login that was lent to it, need not lie about."""
+    spec = job.assignment.spec
+    if spec.runtime != "codex" or spec.codex.ephemeral:
+        shutil.rmtree(job.state_dir, ignore_errors=True)
 
 
 def _redacted(job: Job, failure: Failure) -> Failure:

@@ -34,5 +34,6 @@ async def judge(job: Job) -> Failure | None:
                 f"hit its limit of {check.timeout_seconds:g} s" if result.timed_out else f"exit code {result.exit_code}"
             )
             detail: dict[str, object] = {"check": check.name, "exit_code": result.exit_code}
-            return Failure(FailureClass.CHECK_FAILED, f"The check {check.name} did not pass: {how}.", detail=detail)
+            name = "check" if check.name == "check" else f"check {check.name}"
+            return Failure(FailureClass.CHECK_FAILED, f"The {name} did not pass: {how}.", detail=detail)
     return None

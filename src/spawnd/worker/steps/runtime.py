@@ -54,7 +54,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
         options=_options(job),
     )
     told = "\n\n".join(part for part in (brief.system_prompt, brief.prompt) if part)
-    await recorder.store("prompt", told.encode())
+    await recorder.store("prompt", told.encode("utf-8", "replace"))
     transcript = Transcript(None if recorder.capture_raw else recorder.redactor.stream())
     started, clock = datetime.now(UTC), time.monotonic()
     finished: Finished | None = None
@@ -87,7 +87,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
     if finished is None:
         return Finished(Failure(FailureClass.AGENT_ERROR, f"The adapter {runtime.name} ended without a result."))
     if finished.final_message:
-        await recorder.store("final-message", finished.final_message.encode())
+        await recorder.store("final-message", finished.final_message.encode("utf-8", "replace"))
     return finished
 
 

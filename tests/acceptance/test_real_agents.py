@@ -122,7 +122,7 @@ async def test_a_429_parks_at_no_cost_in_retries_and_then_finishes(
     run_id = await system.submit(plan(runtime, on_failure="retry", retry_count=1))
 
     async with system.worker():
-        await system.until(run_id, lambda event: event.type == "agent_waiting")
+        await system.when(run_id, lambda event: event.type == "agent_waiting")
         parked = agent(await system.client.run(run_id), "worker")
         provider.play([shell("echo hello > a.txt"), say("done")])
         await system.client.resume(run_id, now=True)
@@ -151,7 +151,7 @@ async def test_a_broken_provider_is_tried_again_by_itself(
     run_id = await system.submit(plan(runtime))
 
     async with system.worker():
-        waiting = await system.until(run_id, lambda event: event.type == "agent_waiting")
+        waiting = await system.when(run_id, lambda event: event.type == "agent_waiting")
         provider.play([shell("echo hello > a.txt"), say("done")])
         await system.client.resume(run_id, now=True)
         document = await system.ended(run_id)
@@ -181,7 +181,7 @@ async def test_cancel_in_the_middle_of_a_tool_leaves_no_process(
     run_id = await system.submit(plan(runtime))
 
     async with system.worker():
-        await system.until(run_id, lambda event: event.type == "tool_called")
+        await system.when(run_id, lambda event: event.type == "tool_called")
         marks = [f"{row['id']}-{row['token']}" for row in await system.rows("SELECT id, token FROM attempts")]
         assert any(marked(mark) for mark in marks)
         began = time.monotonic()

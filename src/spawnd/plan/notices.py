@@ -46,12 +46,17 @@ def notices(plan: spec.Plan) -> list[str]:
         runtime = agent.runtime or plan.defaults.runtime
         if runtime in _NO_TURNS and agent.max_iterations is not None:
             found.setdefault(f"{runtime}:turns", []).append(f"agents[{number}].max_iterations")
+    cleanup = plan.orchestration.cleanup
+    if "worktree" in cleanup.model_fields_set and not cleanup.worktree:
+        found["cleanup"] = ["orchestration.cleanup.worktree"]
     return [
         f"{', '.join(paths[:3])}{' …' if len(paths) > 3 else ''}: {_words(shape)}" for shape, paths in found.items()
     ]
 
 
 def _words(shape: str) -> str:
+    if shape == "cleanup":
+        return "a checkout is removed once its work is on record; `spawnd salvage restore` brings it back"
     runtime, _, turns = shape.partition(":")
     if turns:
         return f"{runtime} cannot be limited in turns; use runtime_timeout_seconds or max_cost_usd"

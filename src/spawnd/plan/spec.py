@@ -285,7 +285,10 @@ class CommandPolicy(Part):
 class Cleanup(Part):
     """What is removed afterwards."""
 
-    worktree: bool = Field(False, description="Remove session state with the workspace when the agent completed.")
+    worktree: bool = Field(
+        False,
+        description="Checkouts are removed in any case once their work is on record; `spawnd salvage` brings one back.",
+    )
 
 
 class RuntimeIsolation(Part):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import traceback
 
 from spawnd.contracts.control_plane import Assignment
@@ -148,7 +147,7 @@ async def _settle(job: Job, stop: Stop, outcome: Outcome) -> None:
             settled = await plane.finish(assignment.lease, outcome)
             state = settled.decision.state.value
             log.info("attempt ended", extra={"agent": assignment.agent, "attempt": assignment.attempt, "state": state})
-            if settled.decision.state is AgentState.COMPLETED and assignment.orchestration.cleanup.worktree:
+            if settled.decision.state is AgentState.COMPLETED and not _keeps_session(job):
                 await asyncio.to_thread(remove_tree, job.state_dir)
             return
         except StaleLease:
@@ -159,11 +158,10 @@ async def _settle(job: Job, stop: Stop, outcome: Outcome) -> None:
     log.warning("lease lost", extra={"agent": assignment.agent, "attempt": assignment.attempt})
 
 
-def _forget_session(job: Job) -> None:
-    """What completed is not resumed: its session, with the login that was lent to it, need not lie about."""
+def _keeps_session(job: Job) -> bool:
+    """What completed is not resumed: its session, with the login that was lent to it, goes unless the plan keeps it."""
     spec = job.assignment.spec
-    if spec.runtime != "codex" or spec.codex.ephemeral:
-        shutil.rmtree(job.state_dir, ignore_errors=True)
+    return spec.runtime == "codex" and not spec.codex.ephemeral
 
 
 def _redacted(job: Job, failure: Failure) -> Failure:

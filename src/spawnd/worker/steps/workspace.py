@@ -20,9 +20,10 @@ async def prepare(job: Job) -> None:
     """Check out. Sets ``workspace``, ``continued`` and ``resume_session``."""
     assignment = job.assignment
     assert job.mirror is not None and job.base_sha is not None
+    # First of all: what a dead attempt left at the path is kept now, and this one goes on from it.
+    path = await claim_path(job.tools, assignment)
     start = await _earlier_work(job) or job.base_sha
     job.continued = start != job.base_sha
-    path = await claim_path(job.tools, assignment)
     owner = Owner.of(job, path)
     await asyncio.to_thread(owner.write)
     workspace = await checkout(job.mirror, start, path, branch=branch_for(assignment.run_id, assignment.agent))

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from spawnd.contracts.control_plane import Capability, Lease
+from spawnd.domain.facts import Fact
 from spawnd.domain.failures import Failure, FailureClass
-from spawnd.domain.settle import Failed, Outcome, Succeeded
+from spawnd.domain.settle import Failed, Outcome, StopCause, Succeeded
 from spawnd.domain.states import AgentState, RunState
-from spawnd.store import claims, endings, runs
+from spawnd.errors import StaleLease
+from spawnd.store import claims, endings, records, runs
 from spawnd.store.database import Database
 
 WORKER = Capability("w1", frozenset(), frozenset({"mock"}), 16)
@@ -95,8 +97,17 @@ class World:
         assert claimed.agent == name
         return claimed
 
+    async def record(self, lease: Lease, first_number: int, facts: Sequence[Fact]) -> StopCause | None:
+        (answer,) = await records.record(self.database, [records.Batch(lease, first_number, facts)])
+        if isinstance(answer, StaleLease):
+            raise answer
+        return answer
+
     async def finish(self, lease: Lease, outcome: Outcome | None = None) -> Any:
-        return await endings.finish(self.database, lease, outcome or Succeeded())
+        (settled,) = await endings.finish(self.database, [(lease, outcome or Succeeded())])
+        if isinstance(settled, StaleLease):
+            raise settled
+        return settled
 
     async def fail(self, lease: Lease, class_: FailureClass = FailureClass.AGENT_ERROR, **more: Any) -> Any:
         return await self.finish(lease, Failed(Failure(class_, "it broke", **more)))

@@ -14,7 +14,7 @@ from spawnd.domain.settle import StopCause, Stopped
 from spawnd.domain.states import AgentState, AttemptState, RunState
 from spawnd.domain.usage import Usage
 from spawnd.errors import StaleLease
-from spawnd.store import endings, events, reads, records, steering
+from spawnd.store import endings, events, reads, steering
 
 
 def used(cost: str, tokens: int = 100) -> f.Used:
@@ -26,8 +26,8 @@ async def test_a_batch_sent_twice_is_written_once(world: Any) -> None:
     held = await world.take("a")
     batch = [f.Said("assistant", "hello"), f.Noted("progress", {"text": "half"})]
 
-    await records.record(world.database, held.lease, 1, batch)
-    await records.record(world.database, held.lease, 1, [*batch, f.Said("assistant", "more")])
+    await world.record(held.lease, 1, batch)
+    await world.record(held.lease, 1, [*batch, f.Said("assistant", "more")])
 
     trace = await reads.trace(world.database, run, agent="a", limit=10)
     assert [message.text for message in trace.messages] == ["hello", "more"]
@@ -39,8 +39,7 @@ async def test_nul_characters_and_huge_json_survive(world: Any) -> None:
     run = await world.submit({"a": []})
     held = await world.take("a")
 
-    await records.record(
-        world.database,
+    await world.record(
         held.lease,
         1,
         [f.Said("assistant", "nul \x00 here"), f.ToolCalled("1", "Bash", {"command": "a\x00b"})],
@@ -59,7 +58,7 @@ async def test_a_lost_lease_records_nothing(world: Any, clock: Any) -> None:
     before = await world.events(run)
 
     with pytest.raises(StaleLease):
-        await records.record(world.database, held.lease, 1, [f.Said("assistant", "late"), used("1")])
+        await world.record(held.lease, 1, [f.Said("assistant", "late"), used("1")])
 
     assert await world.events(run) == before
     assert (await world.row(run))["spent_usd"] == 0
@@ -68,12 +67,12 @@ async def test_a_lost_lease_records_nothing(world: Any, clock: Any) -> None:
 async def test_defect_06_failed_attempts_count_their_cost_and_retries_add_up(world: Any, clock: Any) -> None:
     run = await world.submit({"a": []}, on_failure="retry")
     first = await world.take("a")
-    await records.record(world.database, first.lease, 1, [used("0.40"), used("0.50", 200)])
+    await world.record(first.lease, 1, [used("0.40"), used("0.50", 200)])
     await world.fail(first.lease, FailureClass.CHECK_FAILED)
     await clock.advance(seconds=61)
     await steering.wake_due(world.database)
     second = await world.take("a")
-    await records.record(world.database, second.lease, 1, [used("0.25", 50)])
+    await world.record(second.lease, 1, [used("0.25", 50)])
     await world.finish(second.lease)
 
     document = await reads.run(world.database, run)
@@ -87,8 +86,8 @@ async def test_an_agent_over_its_own_budget_is_told_to_stop_while_it_runs(world:
     run = await world.submit({"a": []}, max_cost_usd=Decimal(1))
     held = await world.take("a")
 
-    assert await records.record(world.database, held.lease, 1, [used("0.99")]) is None
-    assert await records.record(world.database, held.lease, 2, [used("1.01")]) is StopCause.BUDGET
+    assert await world.record(held.lease, 1, [used("0.99")]) is None
+    assert await world.record(held.lease, 2, [used("1.01")]) is StopCause.BUDGET
 
     await world.finish(held.lease, Stopped(StopCause.BUDGET))
     assert (await world.states(run))["a"] is AgentState.COST_EXCEEDED
@@ -109,7 +108,7 @@ async def test_the_runs_budget_is_held_while_agents_run(
     run = await world.submit({"a": [], "b": []}, budget="1", on_exceed=on_exceed)
     held = await world.take("a")
 
-    assert await records.record(world.database, held.lease, 1, [used("1.50")]) is told
+    assert await world.record(held.lease, 1, [used("1.50")]) is told
 
     if told is not None:
         assert await world.claim() == []
@@ -122,7 +121,7 @@ async def test_the_runs_budget_is_held_while_agents_run(
 async def test_a_run_paused_by_its_budget_resumes_with_a_higher_one(world: Any) -> None:
     run = await world.submit({"a": []}, budget="1")
     held = await world.take("a")
-    await records.record(world.database, held.lease, 1, [used("1.50")])
+    await world.record(held.lease, 1, [used("1.50")])
     await world.finish(held.lease, Stopped(StopCause.PAUSE))
 
     await steering.reopen(world.database, run, [], budget_usd=Decimal(5), whole_run=True)
@@ -144,7 +143,7 @@ async def test_events_of_many_writers_are_gapless_and_a_reader_never_sees_a_gap(
 
     async def write(lease: Any) -> None:
         for number in range(20):
-            await records.record(world.database, lease, number + 1, [f.Noted("tick", {"n": number})])
+            await world.record(lease, number + 1, [f.Noted("tick", {"n": number})])
 
     async def write_all() -> None:
         await asyncio.gather(*(write(one.lease) for one in held))
@@ -162,9 +161,7 @@ async def test_steps_only_move_forward(world: Any) -> None:
     run = await world.submit({"a": []})
     held = await world.take("a")
 
-    await records.record(
-        world.database, held.lease, 1, [f.Entered(AttemptState.CHECKING), f.Entered(AttemptState.PREPARING)]
-    )
+    await world.record(held.lease, 1, [f.Entered(AttemptState.CHECKING), f.Entered(AttemptState.PREPARING)])
 
     assert (await reads.run(world.database, run)).attempts[0].status == "checking"
 
@@ -177,8 +174,7 @@ async def test_every_kind_of_fact_becomes_a_row_that_can_be_read(world: Any) -> 
     run = await world.submit({"a": []})
     held = await world.take("a")
     sha = "ab" * 32
-    await records.record(
-        world.database,
+    await world.record(
         held.lease,
         1,
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -17,9 +18,10 @@ from spawnd.contracts.control_plane import (
     Settled,
     WorkerInfo,
 )
+from spawnd.control.merging import Merging
 from spawnd.domain.facts import Fact
 from spawnd.domain.failures import Failure, FailureClass
-from spawnd.domain.settle import Failed, Outcome
+from spawnd.domain.settle import Failed, Outcome, StopCause
 from spawnd.errors import StaleLease
 from spawnd.plan.compiled import CompiledAgent, CompiledOrchestration
 from spawnd.store import assignments, claims, endings, records, workers
@@ -51,6 +53,8 @@ class DirectPlane:
         self._ear = ear
         self._relay = relay
         self._run_ids: dict[int, str] = {}
+        self._finish = Merging[str | int, tuple[Lease, Outcome], Settled](partial(endings.finish, database))
+        self._record = Merging[str | int, records.Batch, StopCause | None](partial(records.record, database))
 
     async def register(self, info: WorkerInfo) -> None:
         await workers.beat(self._database, info)
@@ -88,9 +92,8 @@ class DirectPlane:
         return await assignments.pin_source(self._database, lease, sha)
 
     async def record(self, lease: Lease, first_number: int, facts: Sequence[Fact]) -> Directive:
-        stop = await records.record(self._database, lease, first_number, facts)
-        run_id = self._run_ids.get(lease.attempt_id)
-        if run_id is not None:
+        stop = await self._record(self._together(lease), records.Batch(lease, first_number, facts))
+        if (run_id := self._run_ids.get(lease.attempt_id)) is not None:
             self._relay.run_changed(run_id)
         if stop is not None:
             self._relay.nudge()  # a budget may have told others to stop
@@ -98,7 +101,7 @@ class DirectPlane:
 
     async def finish(self, lease: Lease, outcome: Outcome) -> Settled:
         try:
-            settled = await endings.finish(self._database, lease, outcome)
+            settled = await self._finish(self._together(lease), (lease, outcome))
         except StaleLease:
             self._run_ids.pop(lease.attempt_id, None)
             raise
@@ -115,6 +118,10 @@ class DirectPlane:
     async def is_live(self, attempt_id: int) -> bool:
         async with self._database.connection() as connection:
             return await claims.is_live(connection, attempt_id)
+
+    def _together(self, lease: Lease) -> str | int:
+        """What calls are merged by: the run, or the attempt alone if it was not claimed here."""
+        return self._run_ids.get(lease.attempt_id, lease.attempt_id)
 
     async def _give_up(self, one: claims.Claimed, error: ValidationError) -> None:
         """What another version compiled and this one cannot read must end here, not take one worker after another."""

@@ -46,7 +46,7 @@ async def submit(
     async with database.transaction() as tx:
         key = await store.insert(tx, new)
         if key is not None:
-            await outbox.put(tx, Topic.WORK)
+            await outbox.put(tx, [(Topic.WORK, "")])
             return Submitted(run_id=run_id, created=True, notices=tuple(notices))
         there = await store.find(tx, run_id)
     assert there is not None

@@ -1,7 +1,8 @@
 """How attempts end: decided by ``domain.settle``, applied here in one transaction with all its consequences.
 
 The run's row is held throughout, so counters, dependents, the circuit breaker and the run's own end are decided
-once, whatever else ends at the same moment.
+once, whatever else ends at the same moment. Endings of one run that come together share a transaction: each alone
+would wait for the same row, and for the disk.
 """
 
 from __future__ import annotations
@@ -28,39 +29,41 @@ from spawnd.errors import StaleLease
 from spawnd.store import outbox
 from spawnd.store.database import Database, Transaction
 from spawnd.store.events import Event, append
-from spawnd.store.runs import LockedRun, end_if_done, lock, set_state
+from spawnd.store.runs import LockedRun, end_if_done, lock, lock_of, set_state
 
 _FIND = """
-SELECT t.run, t.agent, t.number, t.state, t.token, t.failure_class,
+SELECT t.id AS attempt, t.run, t.agent, t.number, t.state, t.token, t.failure_class,
        l.token IS NOT NULL AS held, l.worker_id AS holder, l.stop,
        coalesce(l.expires_at <= clock(), true) AS expired, clock() AS now,
        a.name, a.on_failure, a.retry_count, a.retries_used, a.free_used, a.losses, a.quota_parks, a.credential,
        a.state AS agent_state
 FROM attempts t JOIN agents a ON a.id = t.agent LEFT JOIN leases l ON l.attempt = t.id AND l.token = t.token
-WHERE t.id = %s
+WHERE t.id = ANY(%s)
 """
 
-_END_ATTEMPT = """
+_END_ATTEMPTS = """
 UPDATE attempts SET state = %(state)s, ended_at = clock(), failure_class = %(class)s, failure_message = %(message)s,
        reset_at = %(reset_at)s, detail = %(detail)s
-WHERE id = %(attempt)s AND state = ANY(%(sources)s)
+WHERE id = ANY(%(attempts)s) AND state = ANY(%(sources)s)
 """
 
-_END_AGENT = """
+_END_AGENTS = """
 UPDATE agents SET state = %(state)s, since = clock(), wait_reason = %(wait)s, due_at = %(due)s,
-       failure_class = %(class)s, failure_message = %(message)s, final_message = coalesce(%(final)s, final_message),
+       failure_class = %(class)s, failure_message = %(message)s, final_message = coalesce(e.final, final_message),
        finished_at = CASE WHEN %(ended)s THEN clock() END,
        retries_used = retries_used + %(retries)s, free_used = free_used + %(free)s,
        losses = losses + %(losses)s, quota_parks = quota_parks + %(parks)s
-WHERE id = %(agent)s AND state = ANY(%(sources)s)
+FROM unnest(%(agents)s::bigint[], %(finals)s::text[]) AS e (agent, final)
+WHERE id = e.agent AND state = ANY(%(sources)s)
 """
 
 # Index: edges' primary key, then agents by id. The run's row is held, so no two parents count down at once.
 _RELEASE = """
-UPDATE agents c SET unmet = c.unmet - 1,
-       state = CASE WHEN c.unmet = 1 THEN 'ready' ELSE c.state END,
-       since = CASE WHEN c.unmet = 1 THEN clock() ELSE c.since END
-FROM edges e WHERE e.parent = %s AND c.id = e.child AND c.state = 'blocked'
+UPDATE agents c SET unmet = c.unmet - met.parents,
+       state = CASE WHEN c.unmet = met.parents THEN 'ready' ELSE c.state END,
+       since = CASE WHEN c.unmet = met.parents THEN clock() ELSE c.since END
+FROM (SELECT child, count(*) AS parents FROM edges WHERE parent = ANY(%s) GROUP BY child) met
+WHERE c.id = met.child AND c.state = 'blocked'
 RETURNING c.id, c.state = 'ready' AS ready
 """
 
@@ -105,22 +108,35 @@ SELECT attempt FROM leases WHERE expires_at <= clock() OR worker_id = ANY(%s) OR
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    attempt: int
     row: dict[str, Any]
     decision: Decision
     final_message: str | None
 
 
-async def finish(database: Database, lease: Lease, outcome: Outcome) -> Settled:
-    """End an attempt under its lease. Raises ``StaleLease`` if the lease is no longer held."""
+async def finish(database: Database, endings: Sequence[tuple[Lease, Outcome]]) -> list[Settled | StaleLease]:
+    """End attempts of one run under their leases; for each in order how, or that its lease is no longer held."""
+    answers: dict[int, Settled | StaleLease] = {}
+    completed: list[_Ending] = []
+    others: list[tuple[dict[str, Any], Outcome]] = []
     async with database.transaction() as tx:
-        run, row = await _locked(tx, lease.attempt_id)
-        if not row["held"] or row["token"] != lease.token:
-            return _repeated(row, lease, outcome)
-        final = outcome.final_message if isinstance(outcome, Succeeded) else None
-        decision = _decide(run, row, outcome)
-        await _apply(tx, run, _Ending(lease.attempt_id, row, decision, final))
-        return Settled(decision)
+        run, rows = await _locked(tx, [lease.attempt_id for lease, _ in endings])
+        for lease, outcome in endings:
+            row = rows.get(lease.attempt_id)
+            if row is None or not row["held"] or row["token"] != lease.token:
+                answers[lease.attempt_id] = _repeated(row, lease, outcome)
+            elif isinstance(outcome, Succeeded):
+                ending = _Ending(row, _decide(run, row, outcome), outcome.final_message)
+                completed.append(ending)
+                answers[lease.attempt_id] = Settled(ending.decision)
+            else:
+                others.append((row, outcome))
+        await _apply(tx, run, completed)
+        for row, outcome in others:  # each may end the run, and so decide about the next
+            run = await lock(tx, run.key)
+            ending = _Ending(row, _decide(run, row, outcome), None)
+            await _apply(tx, run, [ending])
+            answers[row["attempt"]] = Settled(ending.decision)
+    return [answers[lease.attempt_id] for lease, _ in endings]
 
 
 async def expire(database: Database, *, dead: Sequence[str] = (), limit: int = 100) -> list[tuple[str, str]]:
@@ -130,12 +146,12 @@ async def expire(database: Database, *, dead: Sequence[str] = (), limit: int = 1
     expired: list[tuple[str, str]] = []
     for attempt in attempts:
         async with database.transaction() as tx:
-            run, row = await _locked(tx, attempt)
+            run, rows = await _locked(tx, [attempt])
+            row = rows[attempt]
             # It may have been renewed, finished or expired by another while we waited for the run.
             if not row["held"] or not (row["expired"] or row["holder"] in dead):
                 continue
-            decision = _decide(run, row, Stopped(StopCause.LEASE_LOST))
-            await _apply(tx, run, _Ending(attempt, row, decision, None))
+            await _apply(tx, run, [_Ending(row, _decide(run, row, Stopped(StopCause.LEASE_LOST)), None)])
             expired.append((run.run_id, row["name"]))
     return expired
 
@@ -145,8 +161,7 @@ async def stop_running(
 ) -> list[int]:
     """Tell running attempts to stop; returns the agents told. They stay running until they obey."""
     rows = await tx.rows(_STOP, {"run": run.key, "cause": cause.value, "only": None if only is None else list(only)})
-    for row in rows:
-        await outbox.put(tx, Topic.STOP, str(row["attempt"]))
+    await outbox.put(tx, [(Topic.STOP, str(row["attempt"])) for row in rows])
     return [row["agent"] for row in rows]
 
 
@@ -188,25 +203,22 @@ async def skip_below(tx: Transaction, run: int, agents: Iterable[int], message: 
     return skipped
 
 
-async def _locked(tx: Transaction, attempt: int) -> tuple[LockedRun, dict[str, Any]]:
-    """Take the run's row, then read the attempt as it is now."""
-    found = await tx.row("SELECT run FROM attempts WHERE id = %s", [attempt])
-    if found is None:
-        raise StaleLease(f"Attempt {attempt} is not on record.")
-    run = await lock(tx, found["run"])
-    row = await tx.row(_FIND, [attempt])
-    assert row is not None
-    return run, row
+async def _locked(tx: Transaction, attempts: Sequence[int]) -> tuple[LockedRun, dict[int, dict[str, Any]]]:
+    """Take the run's row, then read its attempts as they are now."""
+    run = await lock_of(tx, attempts[0])
+    rows = {row["attempt"]: row for row in await tx.rows(_FIND, [list(attempts)])}
+    assert all(row["run"] == run.key for row in rows.values()), "attempts of one run"
+    return run, rows
 
 
-def _repeated(row: dict[str, Any], lease: Lease, outcome: Outcome) -> Settled:
+def _repeated(row: dict[str, Any] | None, lease: Lease, outcome: Outcome) -> Settled | StaleLease:
     """The answer to an ending that was recorded before; anything else has lost its lease."""
-    state = AttemptState(row["state"])
-    mine = row["token"] == lease.token and is_ended(state)
-    succeeded = isinstance(outcome, Succeeded)
-    if not mine or (state is AttemptState.SUCCEEDED) != succeeded or state is AttemptState.LOST:
-        raise StaleLease("The lease of this attempt is no longer held; nothing was written.")
-    return Settled(Decision(state, AgentState(row["agent_state"])), already=True)
+    if row is not None and row["token"] == lease.token:
+        state = AttemptState(row["state"])
+        alike = (state is AttemptState.SUCCEEDED) == isinstance(outcome, Succeeded)
+        if is_ended(state) and alike and state is not AttemptState.LOST:
+            return Settled(Decision(state, AgentState(row["agent_state"])), already=True)
+    return StaleLease("The lease of this attempt is no longer held; nothing was written.")
 
 
 def _decide(run: LockedRun, row: dict[str, Any], outcome: Outcome) -> Decision:
@@ -230,23 +242,27 @@ def _decide(run: LockedRun, row: dict[str, Any], outcome: Outcome) -> Decision:
     return decision
 
 
-async def _apply(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
-    decision, row = ending.decision, ending.row
+async def _apply(tx: Transaction, run: LockedRun, endings: Sequence[_Ending]) -> None:
+    """Write endings that were decided alike: any number of completions, or a single one of another kind."""
+    if not endings:
+        return
+    decision = endings[0].decision
     failure = decision.failure
     ended = is_ended(decision.state)
+    keys = [ending.row["agent"] for ending in endings]
+    attempts = [ending.row["attempt"] for ending in endings]
     words: dict[str, Any] = {
         "class": failure.failure_class.value if failure else None,
         "message": failure.message if failure else None,
     }
-    ready = 1 if decision.state is AgentState.READY else 0
     # These need no answer before the next: one round trip.
     async with tx.pipeline():
-        await tx.run("DELETE FROM leases WHERE attempt = %s", [ending.attempt])
+        await tx.run("DELETE FROM leases WHERE attempt = ANY(%s)", [attempts])
         await tx.run(
-            _END_ATTEMPT,
+            _END_ATTEMPTS,
             {
                 **words,
-                "attempt": ending.attempt,
+                "attempts": attempts,
                 "state": decision.attempt.value,
                 "reset_at": failure.reset_at if failure else None,
                 "detail": Jsonb(failure.detail) if failure and failure.detail else None,
@@ -254,14 +270,14 @@ async def _apply(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
             },
         )
         await tx.run(
-            _END_AGENT,
+            _END_AGENTS,
             {
                 **words,
-                "agent": row["agent"],
+                "agents": keys,
+                "finals": [ending.final_message for ending in endings],
                 "state": decision.state.value,
                 "wait": decision.wait_reason.value if decision.wait_reason else None,
                 "due": decision.due_at,
-                "final": ending.final_message,
                 "ended": ended,
                 "retries": decision.retries,
                 "free": decision.free,
@@ -270,33 +286,40 @@ async def _apply(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
                 "sources": [state.value for state in sources(decision.state)],
             },
         )
-        await tx.run(
-            "UPDATE runs SET agents_running = agents_running - 1, agents_open = agents_open - %s,"
-            " agents_ready = agents_ready + %s WHERE id = %s",
-            [1 if ended else 0, ready, run.key],
-        )
-    released = ready
-    events = [_event(run, ending)]
+    events = [_event(run, ending) for ending in endings]
+    released = 1 if decision.state is AgentState.READY else 0
     if decision.state is AgentState.COMPLETED:
-        children = await tx.rows(_RELEASE, [row["agent"]])
-        freed = [child["id"] for child in children if child["ready"]]
+        freed = sorted(child["id"] for child in await tx.rows(_RELEASE, [keys]) if child["ready"])
+        released += len(freed)
         events += [Event("agent_ready", child) for child in freed]
-        if freed:
-            released += len(freed)
-            await tx.run("UPDATE runs SET agents_ready = agents_ready + %s WHERE id = %s", [len(freed), run.key])
-    await append(tx, run.key, events)
-    if ended and decision.state is not AgentState.COMPLETED:
-        await skip_below(tx, run.key, [row["agent"]], f"{row['name']} did not complete ({decision.state.value}).")
-    if failure is not None and failure.failure_class is FailureClass.QUOTA and row["credential"]:
-        await _close_window(tx, run, ending)
-    if decision.stops_run:
-        await _stop_run(tx, run, f"{row['name']} failed and its plan says on_failure: stop.")
-    elif decision.hits_breaker and run.breaker_threshold:
-        await _hit_breaker(tx, run)
+    async with tx.pipeline():
+        await tx.run(
+            "UPDATE runs SET agents_running = agents_running - %s, agents_open = agents_open - %s,"
+            " agents_ready = agents_ready + %s WHERE id = %s",
+            [len(endings), len(endings) if ended else 0, released, run.key],
+        )
+        await append(tx, run.key, events)
+    if decision.state is not AgentState.COMPLETED:
+        await _consequences(tx, run, endings[0])
+    hints = [(Topic.RUN, run.run_id)]
     if await end_if_done(tx, run.key) is None and (released or run.agents_ready > 0):
         # A slot became free, or something became ready: either may be what a worker waits for.
-        await outbox.put(tx, Topic.WORK)
-    await outbox.put(tx, Topic.RUN, run.run_id)
+        hints.append((Topic.WORK, ""))
+    await outbox.put(tx, hints)
+
+
+async def _consequences(tx: Transaction, run: LockedRun, ending: _Ending) -> None:
+    """What follows for others when an attempt ended otherwise than well."""
+    decision, name = ending.decision, ending.row["name"]
+    if is_ended(decision.state):
+        await skip_below(tx, run.key, [ending.row["agent"]], f"{name} did not complete ({decision.state.value}).")
+    quota = decision.failure is not None and decision.failure.failure_class is FailureClass.QUOTA
+    if quota and ending.row["credential"]:
+        await _close_window(tx, run, ending)
+    if decision.stops_run:
+        await _stop_run(tx, run, f"{name} failed and its plan says on_failure: stop.")
+    elif decision.hits_breaker and run.breaker_threshold:
+        await _hit_breaker(tx, run)
 
 
 def _event(run: LockedRun, ending: _Ending) -> Event:

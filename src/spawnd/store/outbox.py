@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spawnd.contracts.bus import Hint, Topic
 from spawnd.store.database import Database, Transaction
 
@@ -14,9 +16,11 @@ DELETE FROM outbox WHERE id IN (
 """
 
 
-async def put(tx: Transaction, topic: Topic, key: str = "") -> None:
-    """Write a hint in the transaction that makes it true."""
-    await tx.run("INSERT INTO outbox (topic, key) VALUES (%s, %s)", [topic.value, key])
+async def put(tx: Transaction, hints: Sequence[tuple[Topic, str]]) -> None:
+    """Write hints, each a topic and its key, in the transaction that makes them true."""
+    if hints:
+        topics, keys = [topic.value for topic, _ in hints], [key for _, key in hints]
+        await tx.run("INSERT INTO outbox (topic, key) SELECT * FROM unnest(%s::text[], %s::text[])", [topics, keys])
 
 
 async def take(database: Database, *, limit: int) -> list[Hint]:

@@ -1,7 +1,7 @@
 """What workers report about a running attempt: facts become rows and events, once each.
 
-A batch is one transaction under the run's row and the attempt's lease. Facts are numbered by the worker;
-those at or below ``attempts.last_fact`` are there already and are skipped.
+Batches of one run's attempts that come together are one transaction under the run's row, each under its own lease.
+Facts are numbered by the worker; those at or below ``attempts.last_fact`` are there already and are skipped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from spawnd.store import outbox
 from spawnd.store.database import Database, Transaction
 from spawnd.store.endings import end_idle, stop_running
 from spawnd.store.events import Event, append
-from spawnd.store.runs import LockedRun, end_if_done, lock, set_state
+from spawnd.store.runs import LockedRun, end_if_done, lock, lock_of, set_state
 
 _TEXT_IN_EVENT = 2000
 
 _HELD = """
-SELECT t.run, t.agent, t.number, t.last_fact, l.stop, a.max_cost_usd, a.name
+SELECT t.id AS attempt, t.run, t.agent, t.number, t.last_fact, l.token, l.stop, a.max_cost_usd
 FROM leases l JOIN attempts t ON t.id = l.attempt JOIN agents a ON a.id = t.agent
-WHERE l.attempt = %s AND l.token = %s
+WHERE l.attempt = ANY(%s)
 """
 
 _USAGE = """
@@ -73,45 +73,63 @@ class _Place:
     number: int
 
 
-async def record(database: Database, lease: Lease, first_number: int, facts: Sequence[f.Fact]) -> StopCause | None:
-    """Write what is new among ``facts``; returns why the attempt shall stop, if it shall.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Facts of one attempt, the first of them numbered ``first_number``."""
 
-    Raises ``StaleLease`` if the lease is no longer held; then nothing was written.
+    lease: Lease
+    first_number: int
+    facts: Sequence[f.Fact]
+
+
+async def record(database: Database, batches: Sequence[Batch]) -> list[StopCause | StaleLease | None]:
+    """Write what is new in batches of one run; for each in order why its attempt shall stop, if it shall.
+
+    A batch whose lease is no longer held is answered with ``StaleLease``, and nothing of it is written.
     """
+    answers: list[StopCause | StaleLease | None] = []
+    used: list[tuple[int, _Place, f.Used, Decimal | None]] = []
+    events: list[Event] = []
     async with database.transaction() as tx:
-        found = await tx.row("SELECT run FROM attempts WHERE id = %s", [lease.attempt_id])
-        if found is None:
-            raise StaleLease(f"Attempt {lease.attempt_id} is not on record.")
-        run = await lock(tx, found["run"])
-        held = await tx.row(_HELD, [lease.attempt_id, lease.token])
-        if held is None:
-            raise StaleLease("The lease of this attempt is no longer held; nothing was written.")
-        place = _Place(held["run"], held["agent"], lease.attempt_id, held["number"])
-        known = max(0, held["last_fact"] - first_number + 1)
-        new = facts[known:]
-        events: list[Event] = []
-        used: f.Used | None = None
+        run = await lock_of(tx, batches[0].lease.attempt_id)
+        rows = await tx.rows(_HELD, [[batch.lease.attempt_id for batch in batches]])
+        leases = {Lease(row["attempt"], row["token"]): row for row in rows}
         async with tx.pipeline():
-            for fact in new:
-                if isinstance(fact, f.Used):
-                    used = fact
-                else:
+            for batch in batches:
+                held = leases.get(batch.lease)
+                if held is None:
+                    answers.append(StaleLease("The lease of this attempt is no longer held; nothing was written."))
+                    continue
+                place = _Place(held["run"], held["agent"], held["attempt"], held["number"])
+                new = batch.facts[max(0, held["last_fact"] - batch.first_number + 1) :]
+                if new:
+                    held["last_fact"] = batch.first_number + len(batch.facts) - 1
+                    await tx.run(
+                        "UPDATE attempts SET last_fact = %s WHERE id = %s", [held["last_fact"], held["attempt"]]
+                    )
+                await _write_messages(tx, place, [fact for fact in new if isinstance(fact, f.Said)])
+                for fact in new:
                     events += await _write(tx, place, fact)
-            if new:
-                await tx.run(
-                    "UPDATE attempts SET last_fact = %s WHERE id = %s",
-                    [first_number + len(facts) - 1, lease.attempt_id],
-                )
-            if events:
-                await append(tx, place.run, events)
-        stop = StopCause(held["stop"]) if held["stop"] else None
-        if used is not None:
-            stop = await _spend(tx, run, place, used, held["max_cost_usd"]) or stop
-        return stop
+                last = [fact for fact in new if isinstance(fact, f.Used)][-1:]
+                used += [(len(answers), place, fact, held["max_cost_usd"]) for fact in last]
+                answers.append(StopCause(held["stop"]) if held["stop"] else None)
+            await append(tx, run.key, events)
+        for number, place, fact, max_cost in used:
+            answers[number] = await _spend(tx, run, place, fact, max_cost) or answers[number]
+            run = await lock(tx, run.key)  # what one spent may have closed the budget for the next
+    return answers
+
+
+async def _write_messages(tx: Transaction, place: _Place, said: Sequence[f.Said]) -> None:
+    if said:
+        await tx.run(
+            "INSERT INTO messages (run, attempt, role, body) SELECT %s, %s, * FROM unnest(%s::text[], %s::text[])",
+            [place.run, place.attempt, [fact.role for fact in said], [_text(fact.text) for fact in said]],
+        )
 
 
 async def _write(tx: Transaction, place: _Place, fact: f.Fact) -> list[Event]:
-    """One fact as a row; returns the events that tell of it."""
+    """One fact as a row; returns the events that tell of it. Messages have their rows already, usage gets it last."""
 
     def event(type_: str, **data: Any) -> list[Event]:
         return [Event(type_, place.agent, place.number, data)]
@@ -151,10 +169,6 @@ async def _write(tx: Transaction, place: _Place, fact: f.Fact) -> list[Event]:
             )
             return event(f"{fact.kind}_ended", exit_code=fact.exit_code, seconds=round(fact.duration_seconds, 3))
         case f.Said():
-            await tx.run(
-                "INSERT INTO messages (run, attempt, role, body) VALUES (%s, %s, %s, %s)",
-                [place.run, place.attempt, fact.role, _text(fact.text)],
-            )
             return event("message", role=fact.role, text=_text(fact.text[:_TEXT_IN_EVENT]))
         case f.ToolCalled():
             await tx.run(
@@ -257,7 +271,7 @@ async def _write(tx: Transaction, place: _Place, fact: f.Fact) -> list[Event]:
                 deletions=fact.deletions,
             )
         case f.Used():
-            raise AssertionError("usage is written by _spend")
+            return []
 
 
 async def _spend(
@@ -309,7 +323,7 @@ async def _spend(
                 await end_if_done(tx, run.key)
             case _:
                 pass  # warn: the event is the warning
-        await outbox.put(tx, Topic.RUN, run.run_id)
+        await outbox.put(tx, [(Topic.RUN, run.run_id)])
     return stop
 
 

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from spawnd.domain.rollup import ending_state
 from spawnd.domain.states import RunState, sources
+from spawnd.errors import StaleLease
 from spawnd.store.database import Row, Transaction
 from spawnd.store.events import Event, append
 
@@ -103,11 +104,13 @@ SELECT %(run)s, e.parent, e.child FROM unnest(%(parents)s::bigint[], %(children)
 """
 
 # Every change of a run begins here. NO KEY: rows that refer to the run may still be inserted meanwhile.
-_LOCK = """
+_LOCKED = """
 SELECT id AS key, run_id, state, ending, agents_open, agents_ready, agents_running, cost_budget_usd, on_exceed,
        spent_usd, budget_warned, breaker_threshold, breaker_action, breaker_failures
-FROM runs WHERE id = %s FOR NO KEY UPDATE
+FROM runs WHERE id = {} FOR NO KEY UPDATE
 """
+_LOCK = _LOCKED.format("%s")
+_LOCK_OF = _LOCKED.format("(SELECT run FROM attempts WHERE id = %s)")
 
 
 async def insert(tx: Transaction, new: NewRun) -> int | None:
@@ -168,6 +171,14 @@ async def lock(tx: Transaction, run: int) -> LockedRun:
     row = await tx.row(_LOCK, [run])
     if row is None:
         raise LookupError(f"run {run} is gone")  # deleted between look-up and lock; retention only
+    return LockedRun(**{**row, "state": RunState(row["state"])})
+
+
+async def lock_of(tx: Transaction, attempt: int) -> LockedRun:
+    """Take the row of the run that an attempt belongs to. Raises ``StaleLease`` if it is not on record."""
+    row = await tx.row(_LOCK_OF, [attempt])
+    if row is None:
+        raise StaleLease(f"Attempt {attempt} is not on record.")
     return LockedRun(**{**row, "state": RunState(row["state"])})
 
 

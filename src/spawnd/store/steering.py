@@ -93,7 +93,7 @@ async def cancel(database: Database, run_key: int, *, agent: str | None) -> int:
             data = {"agent": agent} if agent else {}
             await append(tx, run.key, [Event("cancel_requested", data=data)])
         await end_if_done(tx, run.key)
-        await outbox.put(tx, Topic.RUN, run.run_id)
+        await outbox.put(tx, [(Topic.RUN, run.run_id)])
         return len(idle) + len(told) + skipped
 
 
@@ -106,7 +106,7 @@ async def pause(database: Database, run_key: int) -> None:
         if not await set_state(tx, run.key, RunState.PAUSED, "paused by a person"):
             raise Conflict(f"{run.run_id} has ended ({run.state.value}); there is nothing to pause.")
         await append(tx, run.key, [Event("run_paused", data={"reason": "paused by a person"})])
-        await outbox.put(tx, Topic.RUN, run.run_id)
+        await outbox.put(tx, [(Topic.RUN, run.run_id)])
 
 
 async def reopen(
@@ -167,8 +167,7 @@ async def reopen(
             )
             await set_state(tx, run.key, RunState.RUNNING, None)
             await append(tx, run.key, [Event("run_resumed")])
-        await outbox.put(tx, Topic.WORK)
-        await outbox.put(tx, Topic.RUN, run.run_id)
+        await outbox.put(tx, [(Topic.WORK, ""), (Topic.RUN, run.run_id)])
 
 
 async def open_windows(database: Database, run_key: int, *, names: Collection[str]) -> None:
@@ -197,8 +196,7 @@ async def answer(database: Database, run_key: int, agent: str, text: str) -> Non
         await tx.run("INSERT INTO responses (run, agent, body) VALUES (%s, %s, %s)", [run.key, key, text])
         await append(tx, run.key, [Event("answered", key, data={"text": text})])
         await _wake(tx, run.key, only=[key], due=False)
-        await outbox.put(tx, Topic.WORK)
-        await outbox.put(tx, Topic.RUN, run.run_id)
+        await outbox.put(tx, [(Topic.WORK, ""), (Topic.RUN, run.run_id)])
 
 
 async def wake_due(database: Database, *, limit: int = 100) -> list[tuple[str, str]]:
@@ -215,8 +213,7 @@ async def wake_due(database: Database, *, limit: int = 100) -> list[tuple[str, s
             run = await lock(tx, row["run"])
             keys = await _wake(tx, run.key, only=None, due=True)
             if keys:
-                await outbox.put(tx, Topic.WORK)
-                await outbox.put(tx, Topic.RUN, run.run_id)
+                await outbox.put(tx, [(Topic.WORK, ""), (Topic.RUN, run.run_id)])
                 names = await tx.rows("SELECT name FROM agents WHERE id = ANY(%s)", [keys])
                 woken += [(run.run_id, name["name"]) for name in names]
     return woken

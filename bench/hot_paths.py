@@ -3,8 +3,10 @@
     .venv/bin/python bench/hot_paths.py [claims latency events workspace] [--quick]
 
 claims      agents claimed and finished a second: mock agents in this process, 16 slots, one worker; the baseline is a
-            raw psycopg loop of 16 connections that does the same two commits for each agent
-latency     from the submission to the claim by an idle worker; the baseline is a raw INSERT, NOTIFY and claim
+            raw psycopg loop on 16 connections: for each agent a commit that takes it and one that ends it, each a
+            single statement that writes the agent, its attempt, lease, event and its run's counters
+latency     from the submission to the claim by an idle worker; the baseline is a raw INSERT, NOTIFY and
+            that raw claim
 events      events appended a second, in the batches that a worker sends; the baseline is raw INSERTs of such batches
 workspace   a checkout of 5,000 files; the baseline is `git worktree add`
 For the start-up of the command line see bench/cli_startup.py. All on the embedded PostgreSQL in a directory of its own.
@@ -111,34 +113,49 @@ async def serve(plane: DirectPlane) -> None:
             free = SLOTS - len(running)
 
 
+_RAW_TABLES = """
+DROP SCHEMA IF EXISTS raw CASCADE;
+CREATE SCHEMA raw;
+CREATE TABLE raw.runs (id bigint PRIMARY KEY, running int NOT NULL, open int NOT NULL, last_seq bigint NOT NULL);
+CREATE TABLE raw.agents (id bigint PRIMARY KEY, run bigint NOT NULL REFERENCES raw.runs, state text NOT NULL);
+CREATE INDEX ON raw.agents (id) WHERE state = 'ready';
+CREATE TABLE raw.attempts (agent bigint PRIMARY KEY REFERENCES raw.agents, state text NOT NULL, token bigint NOT NULL);
+CREATE TABLE raw.leases (agent bigint PRIMARY KEY REFERENCES raw.agents, token bigint NOT NULL, expires_at timestamptz);
+CREATE TABLE raw.events (run bigint, seq bigint, at timestamptz, type text, data jsonb, PRIMARY KEY (run, seq));
+CREATE SEQUENCE raw.tokens;
+"""
+
+_RAW_CLAIM = """
+WITH one AS (SELECT id, run FROM raw.agents WHERE state = 'ready' ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED),
+taken AS (UPDATE raw.agents a SET state = 'running' FROM one WHERE a.id = one.id RETURNING a.id, a.run),
+attempt AS (INSERT INTO raw.attempts SELECT id, 'claimed', nextval('raw.tokens') FROM taken RETURNING agent, token),
+lease AS (INSERT INTO raw.leases SELECT agent, token, now() + '30 s' FROM attempt),
+counted AS (UPDATE raw.runs r SET running = running + 1, last_seq = last_seq + 1 FROM taken WHERE r.id = taken.run
+            RETURNING r.id, r.last_seq),
+event AS (INSERT INTO raw.events SELECT id, last_seq, now(), 'agent_claimed', '{"worker_id": "w"}' FROM counted)
+SELECT agent, token FROM attempt
+"""
+
+_RAW_FINISH = """
+WITH gone AS (DELETE FROM raw.leases WHERE agent = %(agent)s AND token = %(token)s RETURNING agent),
+ended AS (UPDATE raw.attempts t SET state = 'succeeded' FROM gone WHERE t.agent = gone.agent RETURNING t.agent),
+done AS (UPDATE raw.agents a SET state = 'completed' FROM ended WHERE a.id = ended.agent RETURNING a.run),
+counted AS (UPDATE raw.runs r SET running = running - 1, open = open - 1, last_seq = last_seq + 1 FROM done
+            WHERE r.id = done.run RETURNING r.id, r.last_seq)
+INSERT INTO raw.events SELECT id, last_seq, now(), 'agent_completed', '{}' FROM counted
+"""
+
+
 async def raw_claims(conninfo: str, count: int) -> float:
-    """The same two commits for each agent, and nothing else."""
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as setup:
-        await setup.execute("DROP TABLE IF EXISTS public.raw_agents, public.raw_attempts")
-        await setup.execute("CREATE TABLE public.raw_agents (id bigint PRIMARY KEY, state text NOT NULL, spec jsonb)")
-        await setup.execute("CREATE INDEX raw_ready ON public.raw_agents (id) WHERE state = 'ready'")
-        await setup.execute("CREATE TABLE public.raw_attempts (agent bigint PRIMARY KEY, state text, token bigint)")
-        await setup.execute(
-            "INSERT INTO public.raw_agents SELECT i, 'ready', '{}' FROM generate_series(1, %s) i", [count]
-        )
+        await setup.execute(_RAW_TABLES)
+        await setup.execute("INSERT INTO raw.runs SELECT i, 0, %s, 0 FROM generate_series(0, 9) i", [count // 10])
+        await setup.execute("INSERT INTO raw.agents SELECT i, i %% 10, 'ready' FROM generate_series(1, %s) i", [count])
 
     async def slot() -> None:
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-            while True:
-                cursor = await connection.execute(
-                    "WITH one AS (SELECT id FROM public.raw_agents WHERE state = 'ready' ORDER BY id LIMIT 1"
-                    " FOR UPDATE SKIP LOCKED), taken AS (UPDATE public.raw_agents a SET state = 'running' FROM one"
-                    " WHERE a.id = one.id RETURNING a.id) INSERT INTO public.raw_attempts"
-                    " SELECT id, 'claimed', 1 FROM taken RETURNING agent"
-                )
-                row = await cursor.fetchone()
-                if row is None:
-                    return
-                await connection.execute(
-                    "WITH ended AS (UPDATE public.raw_attempts SET state = 'succeeded' WHERE agent = %s AND token = 1"
-                    " RETURNING agent) UPDATE public.raw_agents SET state = 'completed' FROM ended WHERE id = agent",
-                    [row[0]],
-                )
+            while row := await (await connection.execute(_RAW_CLAIM)).fetchone():
+                await connection.execute(_RAW_FINISH, {"agent": row[0], "token": row[1]})
 
     began = time.perf_counter()
     await asyncio.gather(*(slot() for _ in range(SLOTS)))
@@ -179,15 +196,19 @@ async def raw_latency(conninfo: str, rounds: int) -> list[float]:
         await connect(conninfo, autocommit=True) as listener,
         await connect(conninfo, autocommit=True) as claimer,
     ):
-        await writer.execute("DROP TABLE IF EXISTS public.raw_queue")
-        await writer.execute("CREATE TABLE public.raw_queue (id bigserial PRIMARY KEY, state text NOT NULL)")
+        await writer.execute(_RAW_TABLES)
         await listener.execute("LISTEN raw_queue")
         taken = []
-        for _ in range(rounds):
+        for number in range(rounds):
             heard = asyncio.create_task(_raw_claim(listener, claimer))
             await asyncio.sleep(0.02)
             began = time.perf_counter()
-            await writer.execute("INSERT INTO public.raw_queue (state) VALUES ('ready')")
+            await writer.execute(
+                "WITH run AS (INSERT INTO raw.runs VALUES (%(n)s, 0, 1, 1) RETURNING id),"
+                " event AS (INSERT INTO raw.events VALUES (%(n)s, 1, now(), 'run_created', '{}'))"
+                " INSERT INTO raw.agents SELECT %(n)s, id, 'ready' FROM run",
+                {"n": number},
+            )
             await writer.execute("NOTIFY raw_queue")
             await heard
             taken.append(time.perf_counter() - began)
@@ -199,10 +220,7 @@ async def _raw_claim(
 ) -> None:
     async for _ in listener.notifies(stop_after=1):
         pass
-    await claimer.execute(
-        "UPDATE public.raw_queue SET state = 'running' WHERE id = (SELECT id FROM public.raw_queue"
-        " WHERE state = 'ready' LIMIT 1 FOR UPDATE SKIP LOCKED)"
-    )
+    await claimer.execute(_RAW_CLAIM)
 
 
 # -- events -------------------------------------------------------------------------------------------------------

@@ -123,9 +123,8 @@ async def claim(database: Database, who: Capability, *, want: int, lease_seconds
             ]
             if run["state"] == "queued":
                 events.insert(0, Event("run_started"))
-            async with tx.pipeline():
-                await tx.run(_COUNT, {"run": run["run"], "count": len(rows)})
-                await append(tx, run["run"], events)
+            await tx.run(_COUNT, {"run": run["run"], "count": len(rows)})
+            await append(tx, run["run"], events)
             return [
                 Claimed(
                     lease=Lease(row["attempt"], row["token"]),

@@ -32,33 +32,32 @@ set_json_dumps(_dumps)
 
 
 class Transaction:
-    """One open transaction on one connection."""
+    """One open transaction on one connection, or a connection in autocommit.
 
-    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+    In a transaction statements travel in a pipeline: ``run`` does not wait for its answer, and what fails is raised
+    by the next call that does, at the latest at the end of the block.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Row], pipeline: psycopg.AsyncPipeline | None = None) -> None:
         self._connection = connection
+        self._pipeline = pipeline
 
-    async def run(self, query: str, params: Params = None) -> int:
+    async def run(self, query: str, params: Params = None) -> None:
+        """Run a statement whose answer does not matter."""
+        await self._connection.execute(query.encode(), params)
+
+    async def count(self, query: str, params: Params = None) -> int:
         """Run a statement; returns the number of rows it touched."""
-        return (await self._connection.execute(query.encode(), params)).rowcount
+        cursor = await self._connection.execute(query.encode(), params)
+        if self._pipeline is not None:
+            await self._pipeline.sync()
+        return cursor.rowcount
 
     async def rows(self, query: str, params: Params = None) -> list[Row]:
         return await (await self._connection.execute(query.encode(), params)).fetchall()
 
     async def row(self, query: str, params: Params = None) -> Row | None:
         return await (await self._connection.execute(query.encode(), params)).fetchone()
-
-    async def many(self, query: str, params: Sequence[Params]) -> None:
-        """Run one statement for each of ``params``, in one round trip."""
-        if not params:
-            return
-        async with self._connection.cursor() as cursor:
-            await cursor.executemany(query.encode(), params)  # type: ignore[arg-type]  # Params is wider
-
-    @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[None]:
-        """Statements inside travel together; results are there when the block ends."""
-        async with self._connection.pipeline():
-            yield
 
 
 class Database:
@@ -114,8 +113,12 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One transaction: everything or nothing."""
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                yield Transaction(connection)
+            async with (
+                self._pool.connection() as connection,
+                connection.pipeline() as pipeline,
+                connection.transaction(),
+            ):
+                yield Transaction(connection, pipeline)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise unavailable(error) from error
 

@@ -255,50 +255,47 @@ async def _apply(tx: Transaction, run: LockedRun, endings: Sequence[_Ending]) ->
         "class": failure.failure_class.value if failure else None,
         "message": failure.message if failure else None,
     }
-    # These need no answer before the next: one round trip.
-    async with tx.pipeline():
-        await tx.run("DELETE FROM leases WHERE attempt = ANY(%s)", [attempts])
-        await tx.run(
-            _END_ATTEMPTS,
-            {
-                **words,
-                "attempts": attempts,
-                "state": decision.attempt.value,
-                "reset_at": failure.reset_at if failure else None,
-                "detail": Jsonb(failure.detail) if failure and failure.detail else None,
-                "sources": [state.value for state in sources(decision.attempt)],
-            },
-        )
-        await tx.run(
-            _END_AGENTS,
-            {
-                **words,
-                "agents": keys,
-                "finals": [ending.final_message for ending in endings],
-                "state": decision.state.value,
-                "wait": decision.wait_reason.value if decision.wait_reason else None,
-                "due": decision.due_at,
-                "ended": ended,
-                "retries": decision.retries,
-                "free": decision.free,
-                "losses": decision.losses,
-                "parks": decision.quota_parks,
-                "sources": [state.value for state in sources(decision.state)],
-            },
-        )
+    await tx.run("DELETE FROM leases WHERE attempt = ANY(%s)", [attempts])
+    await tx.run(
+        _END_ATTEMPTS,
+        {
+            **words,
+            "attempts": attempts,
+            "state": decision.attempt.value,
+            "reset_at": failure.reset_at if failure else None,
+            "detail": Jsonb(failure.detail) if failure and failure.detail else None,
+            "sources": [state.value for state in sources(decision.attempt)],
+        },
+    )
+    await tx.run(
+        _END_AGENTS,
+        {
+            **words,
+            "agents": keys,
+            "finals": [ending.final_message for ending in endings],
+            "state": decision.state.value,
+            "wait": decision.wait_reason.value if decision.wait_reason else None,
+            "due": decision.due_at,
+            "ended": ended,
+            "retries": decision.retries,
+            "free": decision.free,
+            "losses": decision.losses,
+            "parks": decision.quota_parks,
+            "sources": [state.value for state in sources(decision.state)],
+        },
+    )
     events = [_event(run, ending) for ending in endings]
     released = 1 if decision.state is AgentState.READY else 0
     if decision.state is AgentState.COMPLETED:
         freed = sorted(child["id"] for child in await tx.rows(_RELEASE, [keys]) if child["ready"])
         released += len(freed)
         events += [Event("agent_ready", child) for child in freed]
-    async with tx.pipeline():
-        await tx.run(
-            "UPDATE runs SET agents_running = agents_running - %s, agents_open = agents_open - %s,"
-            " agents_ready = agents_ready + %s WHERE id = %s",
-            [len(endings), len(endings) if ended else 0, released, run.key],
-        )
-        await append(tx, run.key, events)
+    await tx.run(
+        "UPDATE runs SET agents_running = agents_running - %s, agents_open = agents_open - %s,"
+        " agents_ready = agents_ready + %s WHERE id = %s",
+        [len(endings), len(endings) if ended else 0, released, run.key],
+    )
+    await append(tx, run.key, events)
     if decision.state is not AgentState.COMPLETED:
         await _consequences(tx, run, endings[0])
     hints = [(Topic.RUN, run.run_id)]

@@ -94,26 +94,23 @@ async def record(database: Database, batches: Sequence[Batch]) -> list[StopCause
         run = await lock_of(tx, batches[0].lease.attempt_id)
         rows = await tx.rows(_HELD, [[batch.lease.attempt_id for batch in batches]])
         leases = {Lease(row["attempt"], row["token"]): row for row in rows}
-        async with tx.pipeline():
-            for batch in batches:
-                held = leases.get(batch.lease)
-                if held is None:
-                    answers.append(StaleLease("The lease of this attempt is no longer held; nothing was written."))
-                    continue
-                place = _Place(held["run"], held["agent"], held["attempt"], held["number"])
-                new = batch.facts[max(0, held["last_fact"] - batch.first_number + 1) :]
-                if new:
-                    held["last_fact"] = batch.first_number + len(batch.facts) - 1
-                    await tx.run(
-                        "UPDATE attempts SET last_fact = %s WHERE id = %s", [held["last_fact"], held["attempt"]]
-                    )
-                await _write_messages(tx, place, [fact for fact in new if isinstance(fact, f.Said)])
-                for fact in new:
-                    events += await _write(tx, place, fact)
-                last = [fact for fact in new if isinstance(fact, f.Used)][-1:]
-                used += [(len(answers), place, fact, held["max_cost_usd"]) for fact in last]
-                answers.append(StopCause(held["stop"]) if held["stop"] else None)
-            await append(tx, run.key, events)
+        for batch in batches:
+            held = leases.get(batch.lease)
+            if held is None:
+                answers.append(StaleLease("The lease of this attempt is no longer held; nothing was written."))
+                continue
+            place = _Place(held["run"], held["agent"], held["attempt"], held["number"])
+            new = batch.facts[max(0, held["last_fact"] - batch.first_number + 1) :]
+            if new:
+                held["last_fact"] = batch.first_number + len(batch.facts) - 1
+                await tx.run("UPDATE attempts SET last_fact = %s WHERE id = %s", [held["last_fact"], held["attempt"]])
+            await _write_messages(tx, place, [fact for fact in new if isinstance(fact, f.Said)])
+            for fact in new:
+                events += await _write(tx, place, fact)
+            last = [fact for fact in new if isinstance(fact, f.Used)][-1:]
+            used += [(len(answers), place, fact, held["max_cost_usd"]) for fact in last]
+            answers.append(StopCause(held["stop"]) if held["stop"] else None)
+        await append(tx, run.key, events)
         for number, place, fact, max_cost in used:
             answers[number] = await _spend(tx, run, place, fact, max_cost) or answers[number]
             run = await lock(tx, run.key)  # what one spent may have closed the budget for the next

@@ -190,7 +190,7 @@ async def end_if_done(tx: Transaction, run: int) -> RunState | None:
         return None
     counts = await tx.rows("SELECT state, count(*) AS n FROM agents WHERE run = %s GROUP BY state", [run])
     final = ending_state({count["state"]: count["n"] for count in counts}, row["ending"])
-    moved = await tx.run(
+    moved = await tx.count(
         "UPDATE runs SET state = %(final)s, finished_at = clock(), ending = NULL"
         " WHERE id = %(run)s AND state = ANY(%(sources)s)",
         {"run": run, "final": final.value, "sources": [state.value for state in sources(final)]},
@@ -204,7 +204,7 @@ async def end_if_done(tx: Transaction, run: int) -> RunState | None:
 async def set_state(tx: Transaction, run: int, state: RunState, reason: str | None) -> bool:
     """Move the run; False if it is not in a state that may enter ``state``."""
     return bool(
-        await tx.run(
+        await tx.count(
             "UPDATE runs SET state = %(state)s, state_reason = %(reason)s,"
             " finished_at = CASE WHEN %(open)s THEN NULL ELSE clock() END"
             " WHERE id = %(run)s AND state = ANY(%(sources)s)",

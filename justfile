@@ -31,6 +31,14 @@ lint:
 lock *args:
     ./scripts/lock {{args}}
 
+# the reference pages, made from the schema, the commands and the settings
+reference:
+    .venv/bin/python scripts/reference.py
+
+# the hot paths beside their baselines
+bench *args:
+    .venv/bin/python bench/hot_paths.py {{args}}
+
 # how long the command line takes to start
 bench-cli:
     .venv/bin/python bench/cli_startup.py

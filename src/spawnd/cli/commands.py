@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import typer
 from typer._click import Command, Context, HelpFormatter  # typer vendors click and has no public name for these
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from spawnd import __version__
 
@@ -67,6 +67,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
+_PLACEHOLDERS: Final = (("int", "N"), ("float", "SECONDS"), ("path", "PATH"))
+
 _INTRO = """\
 Run fleets of coding agents on git repositories: durably, in isolation, under budgets, everything on record.
 
@@ -115,7 +117,20 @@ def load(name: str, entry: Entry) -> Command:
         app.command(name, short_help=entry.help)(found)
     command = typer.main.get_command(app)
     command.name = name
+    _plain(command)
     return command
+
+
+def _plain(command: Command) -> None:
+    """Placeholders in the help in words (N, TEXT) instead of Python's types (<int range>, <str>)."""
+    for sub in getattr(command, "commands", {}).values():
+        _plain(sub)
+    ctx = Context(command)
+    for param in command.params:
+        if isinstance(param, TyperArgument):
+            param.display_type_rich = lambda ctx: ""  # type: ignore[method-assign]
+        elif isinstance(param, TyperOption) and param.metavar is None and not param.is_flag:
+            param.metavar = next((words for name, words in _PLACEHOLDERS if name in param.display_type(ctx)), "TEXT")
 
 
 def program() -> Command:

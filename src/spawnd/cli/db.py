@@ -28,10 +28,18 @@ def upgrade(json: options.Json = False) -> None:
 
 @app.command()
 def status(json: options.Json = False) -> None:
-    """Which schema the database has, and which one this version needs. Exit code 1 if they differ."""
-    at, head = assembly.database_revision(Settings.load())
+    """Which schema the database has, and which one this version needs.
+
+    Exit code 1 if they differ; the embedded database upgrades by itself when it is used.
+    """
+    settings = Settings.load()
+    at, head = assembly.database_revision(settings)
+    embedded = settings.database_url is None
     if json:
-        output.document({"current": at, "needed": head})
+        output.document({"current": at, "needed": head, "embedded": embedded})
+    elif at == head:
+        output.line(f"at {at}, as this version needs")
     else:
-        output.line(f"at {at or 'nothing'}, needed {head}" + ("" if at == head else ": run `spawnd db upgrade`"))
-    raise typer.Exit(0 if at == head else 1)
+        then = "it upgrades by itself when it is used" if embedded else "run `spawnd db upgrade`"
+        output.line(f"at {at or 'nothing'}, needed {head}: {then}")
+    raise typer.Exit(0 if at == head or embedded else 1)

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     codex_auth_dir: Path | None = Field(None, description="Seed for CODEX_HOME: auth.json and config.toml.")
     claude_auth_dir: Path | None = Field(None, description="Seed for CLAUDE_CONFIG_DIR: credentials.")
     prices_file: Path | None = Field(None, description="TOML file with prices of models, looked at first.")
+    roles_dir: Path | None = Field(None, description="Your own roles, NAME.yaml each [default: SPAWND_HOME/roles].")
     git_askpass: Path | None = Field(None, description="Program that git asks for credentials of remotes.")
     pg_bindir: Path | None = Field(None, description="PostgreSQL binaries to use for the embedded database.")
     lease_seconds: float = Field(30.0, ge=5, le=3600, description="How long a lease lasts without renewal.")
@@ -102,6 +103,11 @@ class Settings(BaseSettings):
     @property
     def mirrors(self) -> Path:
         return self.source_cache_root or self.home / "mirrors"
+
+    @property
+    def roles(self) -> Path:
+        """Where the user's own roles are."""
+        return self.roles_dir or self.home / "roles"
 
     @property
     def setup_caches(self) -> Path:

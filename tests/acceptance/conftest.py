@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from worker_actors import Fleet, fleet
 
 from systems import System
+from worker_actors import Fleet, fleet
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import random
 from typing import Any
 
 import pytest
-from worker_actors import Fleet
 
 from systems import System, one, plan, processes_of
+from worker_actors import Fleet
 
 pytestmark = pytest.mark.acceptance
 

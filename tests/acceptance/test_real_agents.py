@@ -197,7 +197,9 @@ async def test_cancel_in_the_middle_of_a_tool_leaves_no_process(
     assert not result.accepted and b"begun" in result.patch
 
 
-async def test_a_reader_cannot_write(system_with_provider: System, provider: ScriptedProvider, runtime: str) -> None:
+async def test_defect_11_a_reader_cannot_write(
+    system_with_provider: System, provider: ScriptedProvider, runtime: str
+) -> None:
     system = system_with_provider
     provider.play([shell("echo no > README.md; cat README.md"), say("reviewed")])
 

@@ -6,11 +6,14 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
-from spawnd.domain.failures import FailureClass
-from spawnd.domain.settle import StopCause, Stopped
+from spawnd.contracts.control_plane import Lease, Settled
+from spawnd.domain.failures import Failure, FailureClass
+from spawnd.domain.settle import Failed, StopCause, Stopped, Succeeded
 from spawnd.domain.states import AgentState, RunState
+from spawnd.errors import StaleLease
 from spawnd.store import endings, steering
 
 S = AgentState
@@ -173,4 +176,70 @@ async def test_simultaneous_endings_in_random_graphs_keep_the_books(world: Any) 
         await asyncio.gather(*(work() for _ in range(4)))
 
     assert await world.state(run) is RunState.COMPLETED
+    await world.check_books(run)
+
+
+async def test_defect_22_an_ending_and_its_wakeups_are_committed_together_or_not_at_all(world: Any) -> None:
+    run = await world.submit({"a": [], "b": ["a"]})
+    held = await world.take("a")
+    async with world.database.connection() as connection:
+        await connection.run(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room here'; END $$"
+        )
+        await connection.run("CREATE TRIGGER refuse BEFORE INSERT ON outbox EXECUTE FUNCTION refuse()")
+
+    with pytest.raises(psycopg.Error, match="no room here"):
+        await world.finish(held.lease)
+    assert await world.states(run) == {"a": S.RUNNING, "b": S.BLOCKED}
+    await world.check_books(run)
+
+    async with world.database.connection() as connection:
+        await connection.run("DROP TRIGGER refuse ON outbox")
+    await world.finish(held.lease)
+    assert await world.states(run) == {"a": S.COMPLETED, "b": S.READY}
+    await world.check_books(run)
+
+
+async def test_endings_that_come_together_are_settled_as_if_one_by_one(world: Any) -> None:
+    run = await world.submit(
+        {"a": [], "b": [], "c": [], "d": [], "both": ["a", "b"], "below": ["c"]}, on_failure="continue"
+    )
+    a, b, c, d = await world.claim(want=4)
+    stale = Lease(d.lease.attempt_id, d.lease.token + 1000)
+
+    answers = await endings.finish(
+        world.database,
+        [
+            (c.lease, Failed(Failure(FailureClass.AGENT_ERROR, "it broke"))),
+            (a.lease, Succeeded("one")),
+            (stale, Succeeded("not mine")),
+            (b.lease, Succeeded("two")),
+        ],
+    )
+
+    assert [type(answer) for answer in answers] == [Settled, Settled, StaleLease, Settled]
+    assert await world.states(run) == {
+        "a": S.COMPLETED,
+        "b": S.COMPLETED,
+        "c": S.FAILED,
+        "d": S.RUNNING,
+        "both": S.READY,
+        "below": S.SKIPPED,
+    }
+    await world.check_books(run)
+
+
+async def test_a_failure_that_stops_the_run_decides_about_what_fails_with_it(world: Any) -> None:
+    run = await world.submit({"first": [], "second": []}, on_failure="stop")
+    first, second = await world.claim(want=2)
+    lost = Stopped(StopCause.SHUTDOWN)
+
+    await endings.finish(
+        world.database,
+        [(first.lease, Failed(Failure(FailureClass.AGENT_ERROR, "it broke"))), (second.lease, lost)],
+    )
+
+    # Alone it would have been handed back and started again.
+    assert await world.states(run) == {"first": S.FAILED, "second": S.CANCELLED}
+    assert await world.state(run) is RunState.FAILED
     await world.check_books(run)

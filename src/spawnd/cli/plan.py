@@ -11,8 +11,12 @@ import typer
 from spawnd.cli import options, output
 from spawnd.cli.style import plural
 from spawnd.plan.compile import compile_plan
+from spawnd.plan.compiled import CompiledPlan
 from spawnd.plan.load import Loaded, load, load_file
 from spawnd.plan.notices import notices
+from spawnd.plan.roles import known_roles
+from spawnd.plan.spec import plan_schema
+from spawnd.settings import Settings
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Validate, compile, or print the schema."
@@ -25,7 +29,7 @@ File = Annotated[Path, typer.Option("--file", "-f", metavar="PLAN", help="A plan
 def validate(file: File = Path("plan.yaml"), json: options.Json = False) -> None:
     """Say every error of a plan at once, each with its path, its line and the nearest known name."""
     loaded = _load(file)
-    plan = compile_plan(loaded)
+    plan = _compiled(loaded)
     later = notices(loaded.plan)
     if json:
         output.document({"valid": True, "name": plan.name, "agents": len(plan.agents), "notices": later})
@@ -38,7 +42,7 @@ def validate(file: File = Path("plan.yaml"), json: options.Json = False) -> None
 @app.command()
 def compile(file: File = Path("plan.yaml")) -> None:
     """Print the plan as it is run, as JSON: agent over role over defaults over built-in, nothing left open."""
-    output.document(compile_plan(_load(file)))
+    output.document(_compiled(_load(file)))
 
 
 @app.command()
@@ -49,10 +53,11 @@ def schema() -> None:
     spawnd plan schema > plan.schema.json
     # yaml-language-server: $schema=plan.schema.json      (the first line of plan.yaml)
     """
-    from spawnd.plan.spec import Plan
+    output.document(plan_schema())
 
-    document = Plan.model_json_schema()
-    output.document({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
+
+def _compiled(loaded: Loaded) -> CompiledPlan:
+    return compile_plan(loaded, roles=known_roles(Settings.load().roles))
 
 
 def _load(file: Path) -> Loaded:

@@ -23,6 +23,7 @@ from spawnd.plan.compiled import CompiledPlan
 from spawnd.plan.inline import inline_plan
 from spawnd.plan.load import Loaded, load, load_file
 from spawnd.plan.notices import notices
+from spawnd.plan.roles import known_roles
 from spawnd.settings import Settings
 from spawnd.wire.runs import Submitted
 
@@ -165,7 +166,7 @@ def _order(
         raise UsageError(f"{', '.join(inline.extras)} fit prompts (-p); in a plan file they are fields of the agents.")
     else:
         loaded = load(sys.stdin.buffer.read(), origin="standard input") if str(file) == "-" else load_file(file)
-    plan = compile_plan(loaded)
+    plan = compile_plan(loaded, roles=known_roles(settings.roles))
     if not mock:
         require_runnable(plan)
         _require_installed(plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -11,13 +10,11 @@ from urllib.parse import urlsplit
 from spawnd.contracts.bus import Topic
 from spawnd.errors import Conflict, UsageError
 from spawnd.plan.compiled import CompiledAgent, CompiledPlan
+from spawnd.plan.rules import valid_run_id
 from spawnd.store import outbox
 from spawnd.store import runs as store
 from spawnd.store.database import Database
 from spawnd.wire.runs import Submitted
-
-#: Names of runs appear in branches and file names.
-RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")
 
 
 async def submit(
@@ -36,7 +33,7 @@ async def submit(
     Raises ``UsageError`` for a run id that cannot be one, ``Conflict`` if it is taken by another plan.
     """
     run_id = run_id or f"{plan.slug}-{secrets.token_hex(4)}"
-    if not RUN_ID.match(run_id) or run_id.endswith((".", ".lock")) or ".." in run_id:
+    if not valid_run_id(run_id):
         raise UsageError(
             f"{run_id!r} cannot be a run id.",
             hint="Use letters, digits, '-', '_' and '.', at most 120, beginning with a letter or digit.",

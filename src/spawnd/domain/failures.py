@@ -6,6 +6,7 @@ asking and failing; adapters translate their vendor's words into a class at the 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -93,7 +94,8 @@ RULES: Final[dict[FailureClass, Rule]] = {
 
 def next_step(failure_class: FailureClass, *, run_id: str, agent: str) -> str:
     """What the user can do about it, with the names filled in."""
-    return RULES[failure_class].next_step.replace("RUN", run_id).replace("AGENT", agent)
+    names = {"RUN": run_id, "AGENT": agent}
+    return re.sub(r"\b(RUN|AGENT)\b", lambda found: names[found[1]], RULES[failure_class].next_step)
 
 
 @dataclass(frozen=True, slots=True)

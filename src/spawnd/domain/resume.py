@@ -60,7 +60,8 @@ def plan_retry(agents: Sequence[Standing], *, only: str | None) -> list[Item]:
     """What ``retry`` does: as resume, but a named agent runs again even if it completed, and what builds on it."""
     if only is None:
         return plan_resume(agents, only=None, now=True)
-    again = _downstream(agents, only)
+    by_name = {agent.name: agent for agent in agents}
+    again = _startable(agents, _downstream(agents, only) | _ended_above(by_name, only), only)
     items = []
     for agent in agents:
         if agent.name not in again:
@@ -73,6 +74,8 @@ def plan_retry(agents: Sequence[Standing], *, only: str | None) -> list[Item]:
             items.append(Item(agent.name, Action.START, f"it never ran ({agent.state.value})"))
         elif agent.name == only:
             items.append(Item(agent.name, Action.RUN_AGAIN, f"asked for; it had {_ended(agent)}"))
+        elif agent.name not in _downstream(agents, only):
+            items.append(_item(agent, now=True))
         else:
             items.append(Item(agent.name, Action.RUN_AGAIN, f"it builds on {only}; it had {_ended(agent)}"))
     return items
@@ -108,6 +111,32 @@ def _with_ended_parents(agents: Sequence[Standing], only: str | None) -> Collect
     if only is None:
         return {agent.name for agent in agents}
     by_name = {agent.name: agent for agent in agents}
+    below = {
+        name for name in _downstream(agents, only) if by_name[name].state in (AgentState.SKIPPED, AgentState.BLOCKED)
+    }
+    return _startable(agents, _ended_above(by_name, only) | below, only)
+
+
+def _startable(agents: Sequence[Standing], wanted: Collection[str], only: str) -> set[str]:
+    """``wanted`` without what would wait for ever: it needs something that ended badly and is not run again."""
+    by_name = {agent.name: agent for agent in agents}
+    kept = set(wanted)
+    while stuck := {
+        name
+        for name in kept
+        if name != only
+        and is_ended(by_name[name].state)
+        and any(
+            is_ended(by_name[parent].state) and by_name[parent].state is not AgentState.COMPLETED and parent not in kept
+            for parent in by_name[name].parents
+        )
+    }:
+        kept -= stuck
+    return kept
+
+
+def _ended_above(by_name: Mapping[str, Standing], only: str) -> set[str]:
+    """The named agent, and whatever above it ended without completing."""
     wanted: set[str] = set()
     todo = [only]
     while todo:
@@ -120,10 +149,7 @@ def _with_ended_parents(agents: Sequence[Standing], only: str | None) -> Collect
             for parent in by_name[name].parents
             if is_ended(by_name[parent].state) and by_name[parent].state is not AgentState.COMPLETED
         ]
-    below = {
-        name for name in _downstream(agents, only) if by_name[name].state in (AgentState.SKIPPED, AgentState.BLOCKED)
-    }
-    return wanted | below
+    return wanted
 
 
 def _downstream(agents: Sequence[Standing], root: str) -> set[str]:

@@ -37,6 +37,8 @@ def refusal(command: str, policy: CommandPolicy) -> str | None:
     ``&&`` joins commands, each judged by itself; leading ``VAR=value`` is allowed but for variables that would
     change what runs.
     """
+    if not command.strip():
+        return "a command is missing"
     if policy.mode == "unrestricted":
         return None
     for token, words in _FORBIDDEN.items():

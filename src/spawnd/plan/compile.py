@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from spawnd.errors import PlanError, Problem
@@ -27,11 +27,22 @@ def validate(loaded: Loaded, *, roles: Mapping[str, Role] = BUILT_IN) -> None:
     problems += [
         Problem(dotted(finding.path), finding.message, loaded.line(finding.path), finding.suggestion)
         for finding in check(loaded.plan, roles)
-        if dotted(finding.path) not in wrong
+        if not wrong & {dotted(place) for place in (finding.path, *_grounds(finding.path))}
+        and not any(path.startswith((f"{dotted(finding.path)}.", f"{dotted(finding.path)}[")) for path in wrong)
     ]
     if problems:
         problems.sort(key=lambda problem: problem.line or 0)
         raise PlanError(problems, origin=loaded.origin)
+
+
+def _grounds(path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """The fields that a finding at ``path`` was judged by: if one of them is wrong, it may be no problem at all."""
+    if path[:1] == ("agents",) and path[2:3] in (("command",), ("acp",), ("mock",), ("codex",)):
+        yield (*path[:2], "runtime")
+        yield ("defaults", "runtime")
+    if "mcp_servers" in path:
+        at = path.index("mcp_servers") + 2
+        yield (*path[:at], "type")
 
 
 def compile_plan(loaded: Loaded, *, roles: Mapping[str, Role] = BUILT_IN) -> CompiledPlan:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from spawnd.errors import UsageError
-from spawnd.plan.load import Loaded, load
+from spawnd.plan.load import Loaded, load_value
 from spawnd.plan.rules import bad_name
 
 _NAMED = re.compile(r"^([A-Za-z0-9_.-]{1,60}):\s*(?!//)(\S.*)$", re.DOTALL)
@@ -68,14 +67,12 @@ def inline_plan(
             if value is not None
         }
     title = agents[0]["name"] if len(agents) == 1 else f"{agents[0]['name']} and {len(agents) - 1} more"
-    # Through the same door as a file, so that the same rules hold and nothing is escaped by hand.
-    from spawnd.plan.compiled import canonical
-
+    # Through the same door as a file, so that the same rules hold; never as text, so that nothing is escaped.
     plan: dict[str, Any] = {"name": title, "agents": agents}
     if check is not None:
         # The policy is there for commands that come with a plan; this one was typed by the person who runs it.
         plan["orchestration"] = {"command_policy": {"mode": "unrestricted"}}
-    return replace(load(canonical(plan), origin="the command line"), lines={})
+    return load_value(plan, {}, origin="the command line")
 
 
 def split(prompt: str) -> tuple[str, str]:

@@ -57,6 +57,11 @@ def load_file(path: Path) -> Loaded:
 def load(data: bytes | str, *, origin: str = "plan") -> Loaded:
     """Parse YAML or JSON. Raises ``PlanError`` if it is no plan at all; see ``Loaded.problems`` for the rest."""
     value, lines = parse(data, origin=origin)
+    return load_value(value, lines, origin=origin)
+
+
+def load_value(value: Any, lines: Mapping[Path_, int], *, origin: str) -> Loaded:
+    """The same for values that are parsed already, as those of the command line, which have no lines."""
     if not isinstance(value, dict):
         found = "nothing" if value is None else _article(_kind(value))
         raise PlanError([Problem("", f"a plan is a mapping of fields; this is {found}", 1)], origin=origin)
@@ -65,8 +70,10 @@ def load(data: bytes | str, *, origin: str = "plan") -> Loaded:
         try:
             return Loaded(spec.Plan.model_validate(value), origin, lines, tuple(problems))
         except ValidationError as error:
+            told = {problem.path for problem in problems}
             details = _distinct(error.errors())
-            problems += [_problem(detail, lines) for detail in details]
+            # What was taken out below is missing now: that has been told.
+            problems += [one for detail in details if (one := _problem(detail, lines)).path not in told]
             mended = [_mend(value, _place(detail), detail["type"]) for detail in details]
             if not all(mended):
                 break
@@ -94,12 +101,14 @@ def parse(data: bytes | str, *, origin: str) -> tuple[Any, dict[Path_, int]]:
         raise PlanError([Problem("", f"it is not UTF-8: byte {error.start}", line)], origin=origin) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        builder = _Builder(origin)
+        value = None if node is None else builder.build(node, ())
+    except RecursionError:
+        raise PlanError([Problem("", "it is nested too deeply")], origin=origin) from None
     except yaml.YAMLError as error:
         raise PlanError([_syntax(error)], origin=origin) from None
     if node is None:
         return None, {}
-    builder = _Builder(origin)
-    value = builder.build(node, ())
     if builder.problems:
         raise PlanError(builder.problems, origin=origin)
     return value, builder.lines
@@ -130,6 +139,9 @@ class _Builder:
         if self._nodes > _MAX_NODES or id(node) in self._open:
             raise PlanError([Problem(dotted(path), "its aliases unfold without end", line)], origin=self._origin)
         self.lines.setdefault(path, line)
+        plain = "map" if isinstance(node, MappingNode) else "seq"
+        if not isinstance(node, ScalarNode) and node.tag != f"tag:yaml.org,2002:{plain}":
+            self.problems.append(Problem(dotted(path), f"{node.tag} is not allowed in a plan", line))
         self._open.add(id(node))
         try:
             match node:
@@ -153,6 +165,8 @@ class _Builder:
                 for source in reversed(sources):
                     if isinstance(source, MappingNode):
                         merged |= self.build(source, path)
+                    else:
+                        self.problems.append(Problem(dotted(path), "`<<` needs a mapping", line))
                 continue
             key = key_node.value if isinstance(key_node, ScalarNode) else None
             if key is None:
@@ -173,11 +187,27 @@ class _Builder:
                 Problem(dotted(path), f"{node.tag} is not allowed in a plan", node.start_mark.line + 1)
             )
             return None
+        except (AttributeError, LookupError):
+            self.problems.append(
+                Problem(dotted(path), f"{node.value!r} is no {node.tag.rpartition(':')[2]}", node.start_mark.line + 1)
+            )
+            return None
         except ValueError as error:
             self.problems.append(Problem(dotted(path), str(error), node.start_mark.line + 1))
             return None
+        if isinstance(value, str):
+            # JSON writes what lies beyond the first plane as two escapes; YAML reads them as two halves.
+            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _halves(value) else value
+            if "\0" in value:
+                self.problems.append(Problem(dotted(path), "a NUL is not allowed", node.start_mark.line + 1))
         # Dates and the like are texts here: no field of a plan is one.
         return value if value is None or isinstance(value, str | int | float | bool) else node.value
+
+
+def _halves(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udbff" for letter in text) and any(
+        "\udc00" <= letter <= "\udfff" for letter in text
+    )
 
 
 def _syntax(error: yaml.YAMLError) -> Problem:
@@ -195,9 +225,10 @@ def _distinct(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """One error per place: a union reports every member that did not match."""
     seen: set[tuple[str | int, ...]] = set()
     kept = []
-    for detail in details:
-        place = _place(detail)
-        if place not in seen:
+    places = [_place(detail) for detail in details]
+    for detail, place in zip(details, places, strict=True):
+        deeper = any(other[: len(place)] == place and len(other) > len(place) for other in places)
+        if place not in seen and not deeper:
             seen.add(place)
             kept.append(detail)
     return kept
@@ -205,7 +236,13 @@ def _distinct(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
 
 def _place(detail: ErrorDetails) -> Path_:
     # Pydantic names the members of a union in the path; a plan has no such fields.
-    return tuple(part for part in detail["loc"] if part not in ("list[str]", "str", "[key]"))
+    place = detail["loc"]
+    if detail["type"] == "extra_forbidden":
+        return place
+    if place[-1:] == ("[key]",):
+        place = place[:-1]
+    at = 3 if len(place) > 2 and place[2] == "command" and place[0] == "agents" else len(place)
+    return place[:at] + tuple(part for part in place[at:] if part not in ("list[str]", "str"))
 
 
 def _mend(value: Any, path: Path_, kind: str) -> bool:
@@ -218,16 +255,38 @@ def _mend(value: Any, path: Path_, kind: str) -> bool:
             holder = holder[part]
         last = path[-1]
         if path[-1] in ("name", "prompt") and kind != "extra_forbidden":
-            holder[last] = f"unnamed{path[1]}" if len(path) > 2 else "unnamed"
+            stand_in = "-".join(["unnamed", *(str(part) for part in path if isinstance(part, int))])
+            if path[0] == "agents" and len(path) == 3 and last == "name":
+                _rename(value, holder.get(last), stand_in)
+            holder[last] = stand_in
         elif kind == "missing":
-            return False
+            return _drop(value, path[:-1])
         elif isinstance(holder, list):
-            return False  # taking an item out would shift the lines of those behind it
+            return _drop(value, path)  # taking an item out would shift the lines of those behind it
         else:
             del holder[last]
     except (KeyError, IndexError, TypeError):
-        return False
+        return True  # it went with another wrong field
     return True
+
+
+def _drop(value: Any, path: Path_) -> bool:
+    """Take out the field that holds ``path``, list and all; False if that is a whole agent."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    if len(path) < 2:
+        return False
+    for part in path[:-1]:
+        value = value[part]
+    value.pop(path[-1], None)
+    return True
+
+
+def _rename(value: Any, old: object, new: str) -> None:
+    """Others may depend on a badly named agent: that is no second problem."""
+    for one in value["agents"]:
+        if isinstance(one, dict) and isinstance(one.get("depends_on"), list):
+            one["depends_on"] = [new if parent == old else parent for parent in one["depends_on"]]
 
 
 def _problem(detail: ErrorDetails, lines: Mapping[Path_, int]) -> Problem:

@@ -46,6 +46,10 @@ def notices(plan: spec.Plan) -> list[str]:
         runtime = agent.runtime or plan.defaults.runtime
         if runtime in _NO_TURNS and agent.max_iterations is not None:
             found.setdefault(f"{runtime}:turns", []).append(f"agents[{number}].max_iterations")
+        elif runtime in _NO_TURNS and "max_iterations" in plan.defaults.model_fields_set:
+            place = found.setdefault(f"{runtime}:turns", [])
+            if "defaults.max_iterations" not in place:
+                place.append("defaults.max_iterations")
     cleanup = plan.orchestration.cleanup
     if "worktree" in cleanup.model_fields_set and not cleanup.worktree:
         found["cleanup"] = ["orchestration.cleanup.worktree"]

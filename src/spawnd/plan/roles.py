@@ -76,13 +76,15 @@ BUILT_IN: Mapping[str, Role] = {role.name: role for role in _BUILT_IN}
 _FIELDS = {"description": str, "prompt": str, "check": str, "model": str, "write_allowed": bool}
 
 
-def user_roles(directory: Path) -> dict[str, Role]:
-    """Roles from ``*.yaml`` in a directory; the file's name is the role's. Raises ``PlanError`` naming the file."""
-    roles: dict[str, Role] = {}
+def known_roles(directory: Path) -> dict[str, Role]:
+    """The built-in roles and those from ``*.yaml`` in a directory: the file's name is the role's, and may be that of a
+    built-in one, which it replaces. Raises ``PlanError`` naming the file.
+    """
+    roles = dict(BUILT_IN)
     for path in sorted(directory.glob("*.yaml")):
         try:
             data = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise PlanError([Problem("", f"it cannot be read: {error}")], origin=str(path)) from None
         if not isinstance(data, dict):
             raise PlanError([Problem("", "a role is a mapping with at least `prompt`")], origin=str(path))

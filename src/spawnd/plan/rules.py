@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from spawnd.domain.secrets import secret_in
 from spawnd.plan import spec
 from spawnd.plan.commands import refusal
 from spawnd.plan.graph import find_cycle
@@ -19,8 +20,7 @@ from spawnd.plan.roles import Role
 #: Runtimes whose behaviour belongs to a later version: their plans are validated and kept, not run.
 NOT_YET = ("openai", "acp")
 
-_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}$")
-_SECRET = re.compile(r"^(sk-|gh[pousr]_|github_pat_|xox[a-z]-|AKIA[0-9A-Z]{12}|AIza)|-----BEGIN [A-Z ]*PRIVATE KEY")
+_RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,25 @@ def check(plan: spec.Plan, roles: Mapping[str, Role]) -> Iterator[Finding]:
     yield from _paths(plan)
     for number, agent in enumerate(plan.agents):
         yield from _agent(plan, agent, number, roles)
-    yield from _servers(plan.defaults.mcp_servers, ("defaults", "mcp_servers"), plan.defaults.runtime == "codex")
-    yield from _commands(plan)
+    for_codex = "codex" in {plan.defaults.runtime, *(agent.runtime for agent in plan.agents)}
+    yield from _servers(plan.defaults.mcp_servers, ("defaults", "mcp_servers"), for_codex)
+    yield from _commands(plan, roles)
+    yield from _secrets(plan.model_dump(exclude_unset=True), ())
+
+
+def _secrets(part: object, path: tuple[str | int, ...]) -> Iterator[Finding]:
+    """A plan is on record as it is written: no part of it may hold a secret."""
+    if isinstance(part, str):
+        if shown := secret_in(part):
+            yield Finding(
+                path, f"it holds what looks like a secret ({shown}); name it in env_refs or header_refs instead"
+            )
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield from _secrets(value, (*path, key))
+    elif isinstance(part, list):
+        for number, value in enumerate(part):
+            yield from _secrets(value, (*path, number))
 
 
 def _names(plan: spec.Plan) -> Iterator[Finding]:
@@ -73,7 +90,7 @@ def bad_name(name: str) -> str | None:
 
 def valid_run_id(run_id: str) -> bool:
     """Whether a run can be called this."""
-    return bool(_RUN_ID.match(run_id)) and bad_name(run_id) is None
+    return bool(_RUN_ID.fullmatch(run_id)) and bad_name(run_id) is None
 
 
 def _dependencies(plan: spec.Plan) -> Iterator[Finding]:
@@ -89,7 +106,9 @@ def _dependencies(plan: spec.Plan) -> Iterator[Finding]:
             elif parent in agent.depends_on[:place]:
                 yield Finding(path, f"{parent!r} is named twice")
     parents = {agent.name: [parent for parent in agent.depends_on if parent != agent.name] for agent in plan.agents}
-    if cycle := find_cycle(parents):
+    while cycle := find_cycle(parents):
+        for name in cycle:
+            parents.pop(name, None)
         number = names.index(cycle[0])
         yield Finding(("agents", number, "depends_on"), f"they depend on each other: {' → '.join(cycle)}")
 
@@ -108,6 +127,11 @@ def _paths(plan: spec.Plan) -> Iterator[Finding]:
     for path, text in places:
         if not text.strip() or text.startswith(("/", "~")) or ".." in text.split("/") or "\x00" in text:
             yield Finding(path, f"{text!r} must be a path inside the repository")
+    for name in ("include_paths", "exclude_paths"):
+        if context.mode != "paths" and getattr(context, name):
+            yield Finding(
+                ("orchestration", "dependency_context", name), f"it goes with mode: paths, not {context.mode}"
+            )
     if context.mode == "paths" and not context.include_paths and not context.exclude_paths:
         yield Finding(("orchestration", "dependency_context"), "mode paths needs include_paths or exclude_paths")
 
@@ -132,12 +156,11 @@ def _agent(plan: spec.Plan, agent: spec.Agent, number: int, roles: Mapping[str, 
         yield Finding((*here, "network_allow"), "it goes with network: allowlist, which is not built yet")
     if agent.manager is not None and agent.type != "manager":
         yield Finding((*here, "manager"), "it goes with type: manager")
-    for variable, value in agent.env.items():
-        if _SECRET.search(value):
-            yield Finding((*here, "env", variable), "it looks like a secret; name it in env_refs instead")
     for variable in set(agent.env) & set(agent.env_refs):
         yield Finding((*here, "env_refs", variable), "it is in env too")
-    if runtime == "codex" and agent.write_allowed is False and agent.codex is not None and agent.codex.dangerous_bypass:
+    role = roles.get(agent.use_role or "")
+    writes = agent.write_allowed if agent.write_allowed is not None else role.write_allowed if role else None
+    if runtime == "codex" and writes is False and agent.codex is not None and agent.codex.dangerous_bypass:
         yield Finding((*here, "codex", "dangerous_bypass"), "it contradicts write_allowed: false")
     yield from _servers(agent.mcp_servers, (*here, "mcp_servers"), runtime == "codex")
 
@@ -146,6 +169,8 @@ def _runtime_fields(agent: spec.Agent, here: tuple[str | int, ...], runtime: str
     if runtime == "command":
         if agent.command is None or not (agent.command if isinstance(agent.command, list) else agent.command.strip()):
             yield Finding((*here, "command"), "runtime command needs a command")
+        elif isinstance(agent.command, list) and not agent.command[0].strip():
+            yield Finding((*here, "command"), "its first word, the program, is blank")
     elif agent.command is not None:
         yield Finding((*here, "command"), f"it goes with runtime command, not {runtime}")
     if runtime == "acp":
@@ -174,6 +199,8 @@ def _servers(servers: list[spec.McpServer], here: tuple[str | int, ...], for_cod
             yield Finding((*path, "command"), "a stdio server needs a command")
         if server.type != "stdio" and not server.url:
             yield Finding((*path, "url"), f"a server of type {server.type} needs a url")
+        elif server.url and not re.match(r"https?://\S+$", server.url):
+            yield Finding((*path, "url"), "it must begin with http:// or https://")
         if server.type == "stdio" and (server.headers or server.header_refs or server.url):
             yield Finding(path, "url and headers go with http and sse, not stdio")
         if server.type != "stdio" and (server.command or server.args or server.env_refs):
@@ -192,12 +219,15 @@ def _codex_server(server: spec.McpServer, path: tuple[str | int, ...]) -> Iterat
             yield Finding((*path, "header_refs", header), "codex takes only Authorization by reference")
 
 
-def _commands(plan: spec.Plan) -> Iterator[Finding]:
+def _commands(plan: spec.Plan, roles: Mapping[str, Role]) -> Iterator[Finding]:
     policy = plan.orchestration.command_policy
     found: list[tuple[tuple[str | int, ...], str]] = [(("defaults", "check"), plan.defaults.check)]
     if plan.orchestration.worktree_setup is not None:
         found.append((("orchestration", "worktree_setup", "command"), plan.orchestration.worktree_setup.command))
     for number, agent in enumerate(plan.agents):
+        role = roles.get(agent.use_role or "")
+        if role is not None and role.check is not None and agent.check is None and not agent.checks:
+            found.append((("agents", number, "use_role"), role.check))
         if agent.check is not None:
             found.append((("agents", number, "check"), agent.check))
         found += [(("agents", number, "checks", at, "command"), one.command) for at, one in enumerate(agent.checks)]

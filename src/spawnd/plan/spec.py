@@ -218,7 +218,9 @@ class Agent(Part):
 class CircuitBreaker(Part):
     """Stops a run in which too much fails."""
 
-    threshold: Annotated[int, Field(ge=0)] = Field(3, description="How many agents may fail; 0 switches it off.")
+    threshold: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        3, description="How many agents may fail; 0 switches it off."
+    )
     action: Literal["cancel_all", "pause", "notify_only"] = Field("cancel_all", description="What happens then.")
 
 
@@ -313,7 +315,9 @@ class Orchestration(Part):
     command_policy: CommandPolicy = Field(CommandPolicy(), description="Which commands setup and checks may run.")
     cleanup: Cleanup = Field(Cleanup(), description="What is removed afterwards.")
     runtime_isolation: RuntimeIsolation = Field(RuntimeIsolation(), description="When the sandbox `none` will do.")
-    concurrency_limit: Annotated[int, Field(ge=1)] | None = Field(None, description="Agents of this run at once.")
+    concurrency_limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="Agents of this run at once."
+    )
     stuck_threshold: Annotated[int, Field(ge=1)] | None = Field(None, description="Seconds without an event.")
 
 

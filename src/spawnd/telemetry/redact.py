@@ -15,38 +15,34 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from spawnd.domain.secrets import KEY_BEGIN, TOKENS
+
 REPLACEMENT = "[redacted]"
 _REPLACEMENT = REPLACEMENT.encode()
 
 #: Shorter values would eat ordinary words: `true`, `main`, `8080`.
 MIN_SECRET_CHARS = 6
 
-_SHAPES = rb"""
+_SHAPES = (
+    rb"""
     (?P<pem>-----BEGIN\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----.*?
         (?:-----END\ [A-Z0-9 ]*PRIVATE\ KEY(?:\ BLOCK)?-----|\Z))
-  | (?<![A-Za-z0-9_-])(?P<token>
-        sk-[A-Za-z0-9_-]{16,}
-      | gh[pousr]_[A-Za-z0-9]{20,}
-      | github_pat_[A-Za-z0-9_]{20,}
-      | glpat-[A-Za-z0-9_-]{16,}
-      | xox[abeoprs]-[A-Za-z0-9-]{10,}
-      | (?:AKIA|ASIA)[0-9A-Z]{16}
-      | AIza[A-Za-z0-9_-]{30,}
-      | npm_[A-Za-z0-9]{30,}
-      | pypi-[A-Za-z0-9_-]{30,}
-      | eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}
-    )
+  | """
+    + TOKENS.encode()
+    + rb"""
   | (?P<scheme>\b(?:Bearer|Basic|token)\ )(?=[A-Za-z0-9+/_.=~-]*[0-9])[A-Za-z0-9+/_.=~-]{16,}
   | (?P<url>\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'"<>]{0,100}:)[^\s/@'"<>]{3,200}(?=@)
   | (?P<name>\b(?:[A-Za-z0-9]+[_-])*(?:password|passwd|secret|api[_-]?key|access[_-]?key|private[_-]?key|auth[_-]?token
         |access[_-]?token|client[_-]?secret)["']?\ ?[=:]\ ?["']?)
     (?=[A-Za-z0-9+/_=-]*[0-9])(?=[A-Za-z0-9+/_=-]*[A-Za-z])[A-Za-z0-9+/_=-]{16,}(?![A-Za-z0-9+/_=.(\[-])
 """
+)
 _KEPT = ("scheme", "url", "name")
 _LINE_MAX = 1024 * 1024
 _PEM_MAX = 64 * 1024
-_PEM_BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
+_PEM_BEGIN = re.compile(KEY_BEGIN.encode())
 _PEM_END = re.compile(rb"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BEGIN, _KEY_END = (re.compile(pattern.pattern.decode()) for pattern in (_PEM_BEGIN, _PEM_END))
 
 
 class Redactor:
@@ -86,9 +82,44 @@ class Redactor:
             case _:
                 return value
 
+    def speech(self) -> Speech:
+        """For texts that come one after another."""
+        return Speech(self)
+
     def stream(self) -> StreamRedactor:
         """For output that arrives in chunks."""
         return StreamRedactor(self)
+
+
+class Speech:
+    """Redacts messages in their order: a private key that is printed line by line begins in one and ends in another."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._inside = 0  # how much more may belong to a key that has begun
+        self._last = ("", "")
+
+    def text(self, text: str) -> str:
+        """The next message, without secrets."""
+        self._last = (text, self._next(text))
+        return self._last[1]
+
+    def repeat(self, text: str) -> str:
+        """A message that may be the last one once more, as a final message is."""
+        return self._last[1] if text == self._last[0] else self.text(text)
+
+    def _next(self, text: str) -> str:
+        before = ""
+        if self._inside > 0:
+            ending = _KEY_END.search(text)
+            if ending is None:
+                self._inside -= len(text)
+                return REPLACEMENT
+            self._inside, before, text = 0, REPLACEMENT, text[ending.end() :]
+        begun = [key.end() for key in _KEY_BEGIN.finditer(text)]
+        if begun and not _KEY_END.search(text, begun[-1]):
+            self._inside = _PEM_MAX
+        return before + self._redactor.text(text)
 
 
 class StreamRedactor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from spawnd.contracts.runtime import (
 )
 from spawnd.domain import facts as f
 from spawnd.domain.failures import Failure, FailureClass
-from spawnd.telemetry.redact import StreamRedactor
+from spawnd.telemetry.redact import Speech, StreamRedactor
 from spawnd.worker.job import Job
 from spawnd.worker.steps.prompt import system_prompt, user_prompt
 
@@ -56,6 +57,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
     told = "\n\n".join(part for part in (brief.system_prompt, brief.prompt) if part)
     await recorder.store("prompt", told.encode("utf-8", "replace"))
     transcript = Transcript(None if recorder.capture_raw else recorder.redactor.stream())
+    speech = recorder.redactor.speech()
     started, clock = datetime.now(UTC), time.monotonic()
     finished: Finished | None = None
     boundary = job.boundary(state_dir=job.state_dir, readable=probe.readable)
@@ -68,7 +70,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
                             if isinstance(event, Finished):
                                 finished = event
                                 break
-                            await _report(job, event, transcript)
+                            await _report(job, event, transcript, speech)
             except TimeoutError:
                 if not limit.expired():
                     raise  # the adapter's own
@@ -87,6 +89,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
     if finished is None:
         return Finished(Failure(FailureClass.AGENT_ERROR, f"The adapter {runtime.name} ended without a result."))
     if finished.final_message:
+        finished = dataclasses.replace(finished, final_message=speech.repeat(finished.final_message))
         await recorder.store("final-message", finished.final_message.encode("utf-8", "replace"))
     return finished
 
@@ -125,7 +128,7 @@ async def _keep(job: Job, transcript: Transcript, invoked: f.Invoked) -> None:
     await job.recorder.add(invoked)
 
 
-async def _report(job: Job, event: RuntimeEvent, transcript: Transcript) -> None:
+async def _report(job: Job, event: RuntimeEvent, transcript: Transcript, speech: Speech) -> None:
     add = job.recorder.add
     match event:
         case Raw(line=line, stream=stream):
@@ -137,7 +140,7 @@ async def _report(job: Job, event: RuntimeEvent, transcript: Transcript) -> None
                 )
             )
         case Message(role=role, text=text):
-            await add(f.Said(role, text))
+            await add(f.Said(role, speech.text(text)))
         case ToolStarted():
             await add(f.ToolCalled(event.call_id, event.name, event.input))
         case ToolEnded():

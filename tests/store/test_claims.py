@@ -165,8 +165,8 @@ async def test_the_cost_of_a_claim_does_not_grow_with_finished_waiting_or_blocke
     async with world.database.connection() as connection:
         await connection.run("ANALYZE agents")
         rows = await connection.rows(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + claims._PICK_RUN,
-            {"labels": [], "runtimes": ["mock"], "want": 1, "only": None},
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + claims._HOLD,
+            {"labels": [], "runtimes": ["mock"], "only": None, "run": None},
         )
     plan = rows[0]["QUERY PLAN"][0]["Plan"]
     scanned: list[tuple[str, float]] = []

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from urllib.parse import urlsplit
 
-from spawnd.contracts.bus import Topic
 from spawnd.errors import Conflict, UsageError
 from spawnd.plan.compiled import CompiledAgent, CompiledPlan
 from spawnd.plan.rules import valid_run_id
-from spawnd.store import outbox
 from spawnd.store import runs as store
 from spawnd.store.database import Database
 from spawnd.wire.runs import Submitted
@@ -40,12 +38,10 @@ async def submit(
         )
     _refuse_credentials(source_repo)
     new = _new_run(plan, run_id, source_repo, source_ref, notices, via, credential_of)
-    async with database.transaction() as tx:
-        key = await store.insert(tx, new)
-        if key is not None:
-            await outbox.put(tx, [(Topic.WORK, "")])
+    async with database.connection() as connection:
+        if await store.insert(connection, new) is not None:
             return Submitted(run_id=run_id, created=True, notices=tuple(notices))
-        there = await store.find(tx, run_id)
+        there = await store.find(connection, run_id)
     assert there is not None
     same = (new.plan_sha256, source_repo, source_ref)
     if same != (there["plan_sha256"], there["source_repo"], there["source_ref"]):

@@ -1,7 +1,7 @@
 """Claim and renew: how work reaches workers, and how they keep it.
 
-A claim takes one run's row and as many of its ready agents as fit. The cost is an index probe per claimable
-run; finished, waiting and blocked agents are in no index that it touches.
+A claim takes one run's row and as many of its ready agents as fit, in one statement. The cost is an index probe per
+claimable run; finished, waiting and blocked agents are in no index that it touches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 from spawnd.contracts.control_plane import Capability, Lease
 from spawnd.domain.settle import StopCause
 from spawnd.store.database import Database, Transaction
-from spawnd.store.events import Event, append
 
 _FITS = """
     a.state = 'ready' AND a.labels <@ %(labels)s::text[] AND a.runtime = ANY(%(runtimes)s::text[])
@@ -22,49 +21,67 @@ _FITS = """
         SELECT 1 FROM quota_windows q WHERE q.credential = a.credential AND q.until > clock()))
 """
 
-# Locks: the row of the chosen run. Index: runs_claimable, then agents_ready once per claimable run.
 # The agent of the highest priority wins; between equals the run that was served longest ago.
-_PICK_RUN = f"""
-SELECT r.id AS run, r.run_id, r.name, r.plan, r.source_repo, r.source_ref, r.source_sha,
-       r.state, least(%(want)s, coalesce(r.concurrency_limit - r.agents_running, %(want)s)) AS free
+# Index: runs_claimable, then agents_ready once per claimable run.
+_CLAIMABLE = f"""
 FROM runs r CROSS JOIN LATERAL (
     SELECT a.priority FROM agents a WHERE a.run = r.id AND {_FITS}
     ORDER BY a.priority DESC, a.id LIMIT 1
 ) top
 WHERE r.claimable AND (%(only)s::text IS NULL OR r.run_id = %(only)s)
+  AND (%(run)s::bigint IS NULL OR r.id = %(run)s)
 ORDER BY top.priority DESC, r.last_claimed_at NULLS FIRST, r.id
 LIMIT 1 FOR NO KEY UPDATE OF r
 """
 
-# The run's row is held: nobody else can take these. Index: agents_ready.
-_TAKE = f"""
-WITH picked AS (
-    SELECT a.id FROM agents a WHERE a.run = %(run)s AND {_FITS}
-    ORDER BY a.priority DESC, a.id LIMIT %(free)s FOR NO KEY UPDATE
+# Waits for a run that somebody holds at this moment.
+_HOLD = f"SELECT r.id AS run {_CLAIMABLE}"
+
+# One statement, one commit. Locks: the row of the chosen run, then its agents. A run whose row is held is skipped, so
+# this never waits; what another took since the snapshot is no longer ready when it is looked at again under its lock.
+_CLAIM = f"""
+WITH chosen AS (
+    SELECT r.id AS run, r.run_id, r.name, r.plan, r.source_repo, r.source_ref, r.source_sha,
+           r.state = 'queued' AS fresh,
+           least(%(want)s, coalesce(r.concurrency_limit - r.agents_running, %(want)s)) AS free
+    {_CLAIMABLE} SKIP LOCKED
 ), taken AS (
-    UPDATE agents a SET state = 'running', since = clock(), attempts = a.attempts + 1,
-           started_at = coalesce(a.started_at, clock()), last_event = 'claimed'
-    FROM picked WHERE a.id = picked.id
-    RETURNING a.id, a.name, a.spec, a.attempts, a.priority
+    UPDATE agents SET state = 'running', since = clock(), attempts = agents.attempts + 1,
+           started_at = coalesce(agents.started_at, clock()), last_event = 'agent claimed'
+    FROM (
+        SELECT picked.id FROM chosen c CROSS JOIN LATERAL (
+            SELECT a.id FROM agents a WHERE a.run = c.run AND {_FITS}
+            ORDER BY a.priority DESC, a.id LIMIT c.free FOR NO KEY UPDATE OF a
+        ) picked
+    ) picked
+    WHERE agents.id = picked.id
+    RETURNING agents.id, agents.name, agents.spec, agents.attempts, agents.priority
 ), attempt AS (
     INSERT INTO attempts (run, agent, number, state, worker_id, token)
-    SELECT %(run)s, id, attempts, 'claimed', %(worker)s, nextval('fencing_tokens') FROM taken
+    SELECT c.run, t.id, t.attempts, 'claimed', %(worker)s, nextval('fencing_tokens') FROM taken t, chosen c
     RETURNING id, agent, token
 ), lease AS (
     INSERT INTO leases (attempt, agent, run, token, worker_id, expires_at)
-    SELECT id, agent, %(run)s, token, %(worker)s, clock() + make_interval(secs => %(seconds)s) FROM attempt
-    RETURNING attempt, expires_at
+    SELECT a.id, a.agent, c.run, a.token, %(worker)s, clock() + make_interval(secs => %(seconds)s)
+    FROM attempt a, chosen c RETURNING attempt, expires_at
+), counted AS (
+    UPDATE runs r SET agents_running = r.agents_running + n.taken, agents_ready = r.agents_ready - n.taken,
+           state = 'running', started_at = coalesce(r.started_at, clock()), last_claimed_at = clock(),
+           last_seq = r.last_seq + n.taken + c.fresh::int
+    FROM chosen c, (SELECT count(*)::int AS taken FROM taken) n WHERE r.id = c.run AND n.taken > 0
+    RETURNING r.id, r.last_seq - n.taken AS base, c.fresh
+), told AS (
+    INSERT INTO events (run, seq, at, type, agent, attempt, data)
+    SELECT id, base, clock(), 'run_started', NULL, NULL, '{{}}'::jsonb FROM counted WHERE fresh
+    UNION ALL
+    SELECT counted.id, base + row_number() OVER (ORDER BY t.priority DESC, t.id), clock(), 'agent_claimed', t.id,
+           t.attempts, jsonb_build_object('worker_id', %(worker)s::text)
+    FROM counted, taken t
 )
-SELECT t.id AS agent_key, t.name, t.spec, t.attempts AS number, attempt.id AS attempt, attempt.token,
-       lease.expires_at
-FROM taken t JOIN attempt ON attempt.agent = t.id JOIN lease ON lease.attempt = attempt.id
+SELECT c.run, c.run_id, c.name AS run_name, c.plan, c.source_repo, c.source_ref, c.source_sha, t.id AS agent_key,
+       t.name AS agent, t.spec, t.attempts AS number, attempt.id AS attempt, attempt.token, lease.expires_at
+FROM chosen c, taken t JOIN attempt ON attempt.agent = t.id JOIN lease ON lease.attempt = attempt.id
 ORDER BY t.priority DESC, t.id
-"""
-
-_COUNT = """
-UPDATE runs SET agents_running = agents_running + %(count)s, agents_ready = agents_ready - %(count)s,
-       state = 'running', started_at = coalesce(started_at, clock()), last_claimed_at = clock()
-WHERE id = %(run)s
 """
 
 # Locks nothing but the leases themselves, in one order, so that renewals never meet.
@@ -98,52 +115,24 @@ class Claimed:
 
 async def claim(database: Database, who: Capability, *, want: int, lease_seconds: float) -> list[Claimed]:
     """Take up to ``want`` ready agents of one run; empty if this worker can serve none now."""
-    fits = {"labels": list(who.labels), "runtimes": list(who.runtimes), "want": want, "only": who.run_id}
-    # First whatever is free at once; only if that finds nothing, wait for a run that somebody holds
-    # at this moment (an append, a finish): skipping it too would lose the wake-up.
-    for suffix in (" SKIP LOCKED", ""):
+    values = {
+        "labels": list(who.labels),
+        "runtimes": list(who.runtimes),
+        "only": who.run_id,
+        "run": None,
+        "want": want,
+        "worker": who.worker_id,
+        "seconds": lease_seconds,
+    }
+    async with database.connection() as connection:
+        rows = await connection.rows(_CLAIM, values)
+    if not rows:
+        # A run that somebody held at this moment (an append, a finish) was skipped; leaving it at that would lose the
+        # wake-up. What that somebody changed is seen by a statement that begins after the wait, not by one that waited.
         async with database.transaction() as tx:
-            run = await tx.row(_PICK_RUN + suffix, fits)
-            if run is None:
-                continue
-            rows = await tx.rows(
-                _TAKE,
-                {
-                    **fits,
-                    "run": run["run"],
-                    "free": run["free"],
-                    "worker": who.worker_id,
-                    "seconds": lease_seconds,
-                },
-            )
-            if not rows:
-                continue
-            events = [
-                Event("agent_claimed", row["agent_key"], row["number"], {"worker_id": who.worker_id}) for row in rows
-            ]
-            if run["state"] == "queued":
-                events.insert(0, Event("run_started"))
-            await tx.run(_COUNT, {"run": run["run"], "count": len(rows)})
-            await append(tx, run["run"], events)
-            return [
-                Claimed(
-                    lease=Lease(row["attempt"], row["token"]),
-                    run=run["run"],
-                    run_id=run["run_id"],
-                    run_name=run["name"],
-                    plan=run["plan"],
-                    source_repo=run["source_repo"],
-                    source_ref=run["source_ref"],
-                    source_sha=run["source_sha"],
-                    agent_key=row["agent_key"],
-                    agent=row["name"],
-                    spec=row["spec"],
-                    number=row["number"],
-                    expires_at=row["expires_at"],
-                )
-                for row in rows
-            ]
-    return []
+            held = await tx.row(_HOLD, values)
+            rows = await tx.rows(_CLAIM, {**values, "run": held["run"]}) if held is not None else []
+    return [Claimed(lease=Lease(row.pop("attempt"), row.pop("token")), **row) for row in rows]
 
 
 async def renew(database: Database, leases: Sequence[Lease], *, lease_seconds: float) -> list[StopCause | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from spawnd.contracts.bus import Topic
 from spawnd.domain.rollup import ending_state
 from spawnd.domain.states import RunState, sources
 from spawnd.errors import StaleLease
@@ -72,35 +73,41 @@ class NewRun:
     agents: Sequence[NewAgent]
 
 
-# The unique index on run_id decides between two submitters of one id; the loser inserts nothing.
-_INSERT_RUN = """
-INSERT INTO runs (run_id, name, plan, plan_sha256, notices, source_repo, source_ref, submitted_via,
-                  concurrency_limit, cost_budget_usd, on_exceed, breaker_threshold, breaker_action,
-                  agents_total, agents_open, agents_ready)
-VALUES (%(run_id)s, %(name)s, %(plan)s, %(plan_sha256)s, %(notices)s, %(source_repo)s, %(source_ref)s, %(via)s,
-        %(concurrency_limit)s, %(cost_budget_usd)s, %(on_exceed)s, %(breaker_threshold)s, %(breaker_action)s,
-        %(total)s, %(total)s, %(ready)s)
-ON CONFLICT (run_id) DO NOTHING RETURNING id
-"""
-
-_INSERT_AGENTS = """
-INSERT INTO agents (run, name, position, spec, state, runtime, labels, priority, credential, unmet,
-                    on_failure, retry_count, max_cost_usd)
-SELECT %(run)s, a.name, a.place, a.spec, CASE WHEN a.unmet = 0 THEN 'ready' ELSE 'blocked' END, a.runtime,
-       ARRAY(SELECT jsonb_array_elements_text(a.labels)), a.priority, a.credential, a.unmet, a.on_failure,
-       a.retry_count, a.max_cost
-FROM unnest(%(names)s::text[], %(specs)s::jsonb[], %(runtimes)s::text[], %(labels)s::jsonb[],
-            %(priorities)s::integer[], %(credentials)s::text[], %(unmet)s::integer[], %(on_failure)s::text[],
-            %(retries)s::integer[], %(max_costs)s::numeric[])
-     WITH ORDINALITY AS a (name, spec, runtime, labels, priority, credential, unmet, on_failure, retry_count,
-                           max_cost, place)
-ORDER BY a.place
-RETURNING id, position
-"""
-
-_INSERT_EDGES = """
-INSERT INTO edges (run, parent, child)
-SELECT %(run)s, e.parent, e.child FROM unnest(%(parents)s::bigint[], %(children)s::bigint[]) AS e (parent, child)
+# One statement, one commit: the run with its agents, edges, first event and wake-up. The unique index on run_id decides
+# between two submitters of one id; the loser inserts nothing.
+_INSERT = """
+WITH run AS (
+    INSERT INTO runs (run_id, name, plan, plan_sha256, notices, source_repo, source_ref, submitted_via,
+                      concurrency_limit, cost_budget_usd, on_exceed, breaker_threshold, breaker_action,
+                      agents_total, agents_open, agents_ready, last_seq)
+    VALUES (%(run_id)s, %(name)s, %(plan)s, %(plan_sha256)s, %(notices)s, %(source_repo)s, %(source_ref)s, %(via)s,
+            %(concurrency_limit)s, %(cost_budget_usd)s, %(on_exceed)s, %(breaker_threshold)s, %(breaker_action)s,
+            %(total)s, %(total)s, %(ready)s, 1)
+    ON CONFLICT (run_id) DO NOTHING RETURNING id
+), agent AS (
+    INSERT INTO agents (run, name, position, spec, state, runtime, labels, priority, credential, unmet,
+                        on_failure, retry_count, max_cost_usd)
+    SELECT run.id, a.name, a.place, a.spec, CASE WHEN a.unmet = 0 THEN 'ready' ELSE 'blocked' END, a.runtime,
+           ARRAY(SELECT jsonb_array_elements_text(a.labels)), a.priority, a.credential, a.unmet, a.on_failure,
+           a.retry_count, a.max_cost
+    FROM run, unnest(%(names)s::text[], %(specs)s::jsonb[], %(runtimes)s::text[], %(labels)s::jsonb[],
+                     %(priorities)s::integer[], %(credentials)s::text[], %(unmet)s::integer[], %(on_failure)s::text[],
+                     %(retries)s::integer[], %(max_costs)s::numeric[])
+         WITH ORDINALITY AS a (name, spec, runtime, labels, priority, credential, unmet, on_failure, retry_count,
+                               max_cost, place)
+    ORDER BY a.place
+    RETURNING id, position
+), edge AS (
+    INSERT INTO edges (run, parent, child)
+    SELECT run.id, parent.id, child.id
+    FROM run, unnest(%(parents)s::integer[], %(children)s::integer[]) AS e (parent, child)
+    JOIN agent parent ON parent.position = e.parent JOIN agent child ON child.position = e.child
+), told AS (
+    INSERT INTO events (run, seq, at, type, data) SELECT id, 1, clock(), 'run_created', %(created)s FROM run
+), woken AS (
+    INSERT INTO outbox (topic, key) SELECT %(wake)s, '' FROM run
+)
+SELECT id FROM run
 """
 
 # Every change of a run begins here. NO KEY: rows that refer to the run may still be inserted meanwhile.
@@ -114,10 +121,10 @@ _LOCK_OF = _LOCKED.format("(SELECT run FROM attempts WHERE id = %s)")
 
 
 async def insert(tx: Transaction, new: NewRun) -> int | None:
-    """Insert a run with its agents and edges; the run's key, or None if the run id is taken."""
-    ready = sum(1 for agent in new.agents if not agent.parents)
+    """Insert a run with everything in it, ready to be claimed; its key, or None if the run id is taken."""
+    edges = [(parent + 1, child + 1) for child, agent in enumerate(new.agents) for parent in agent.parents]
     row = await tx.row(
-        _INSERT_RUN,
+        _INSERT,
         {
             "run_id": new.run_id,
             "name": new.name,
@@ -133,16 +140,7 @@ async def insert(tx: Transaction, new: NewRun) -> int | None:
             "breaker_threshold": new.breaker_threshold,
             "breaker_action": new.breaker_action,
             "total": len(new.agents),
-            "ready": ready,
-        },
-    )
-    if row is None:
-        return None
-    run = int(row["id"])
-    rows = await tx.rows(
-        _INSERT_AGENTS,
-        {
-            "run": run,
+            "ready": sum(1 for agent in new.agents if not agent.parents),
             "names": [agent.name for agent in new.agents],
             "specs": [Jsonb(agent.spec) for agent in new.agents],
             "runtimes": [agent.runtime for agent in new.agents],
@@ -153,17 +151,13 @@ async def insert(tx: Transaction, new: NewRun) -> int | None:
             "on_failure": [agent.on_failure for agent in new.agents],
             "retries": [agent.retry_count for agent in new.agents],
             "max_costs": [agent.max_cost_usd for agent in new.agents],
+            "parents": [parent for parent, _ in edges],
+            "children": [child for _, child in edges],
+            "created": Jsonb({"name": new.name, "agents": len(new.agents), "via": new.via}),
+            "wake": Topic.WORK.value,
         },
     )
-    keys = {row["position"] - 1: row["id"] for row in rows}
-    edges = [(keys[parent], keys[child]) for child, agent in enumerate(new.agents) for parent in agent.parents]
-    if edges:
-        await tx.run(
-            _INSERT_EDGES,
-            {"run": run, "parents": [edge[0] for edge in edges], "children": [edge[1] for edge in edges]},
-        )
-    await append(tx, run, [Event("run_created", data={"name": new.name, "agents": len(new.agents), "via": new.via})])
-    return run
+    return None if row is None else int(row["id"])
 
 
 async def lock(tx: Transaction, run: int) -> LockedRun:

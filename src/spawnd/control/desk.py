@@ -67,7 +67,7 @@ class Desk:
             via=via,
             credential_of=self._credential_of,
         )
-        self._relay.nudge()
+        self._relay.nudge(Hint(Topic.WORK))
         return submitted
 
     async def resolve(self, run_id: str) -> str:

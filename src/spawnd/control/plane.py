@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from spawnd.contracts.artifacts import ArtifactStore
-from spawnd.contracts.bus import Ear
+from spawnd.contracts.bus import Ear, Hint
 from spawnd.contracts.control_plane import (
     Assignment,
     Capability,
@@ -31,8 +31,8 @@ from spawnd.store.database import Database
 class Relay(Protocol):
     """What the relay of this process offers to its writers; see ``maintenance.relay``."""
 
-    def nudge(self) -> None:
-        """The outbox has something: send it now."""
+    def nudge(self, *hints: Hint) -> None:
+        """The outbox has something: send it now, first of all ``hints``, which are known to be in it."""
         ...
 
     def run_changed(self, run_id: str) -> None:

@@ -1,8 +1,8 @@
 """The relay: sends hints after the commits that wrote them.
 
-Writers of this process nudge it, so that a hint leaves within a millisecond or so; what other processes left
-behind when they died is found by a slow poll. Run hints are merged: followers are told of a run at most
-every ``_MERGE_SECONDS``, however many events it appends.
+Writers of this process nudge it, so that a hint leaves within a millisecond or so, and at once if they name it; what
+other processes left behind when they died is found by a slow poll. Run hints are merged: followers are told of a run at
+most every ``_MERGE_SECONDS``, however many events it appends.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ class Relay:
         self._poll_seconds = poll_seconds
         self._nudged = asyncio.Event()
         self._changed = asyncio.Event()
+        self._known: set[Hint] = set()
         self._runs: set[str] = set()
 
-    def nudge(self) -> None:
+    def nudge(self, *hints: Hint) -> None:
+        self._known.update(hints)
         self._nudged.set()
 
     def run_changed(self, run_id: str) -> None:
@@ -48,9 +50,11 @@ class Relay:
     async def _send_outbox(self) -> None:
         while True:
             self._nudged.clear()
+            known, self._known = self._known, set()
             try:
+                await self._bus.publish(known)
                 hints = await outbox.take(self._database, limit=_BATCH)
-                await self._bus.publish(hints)
+                await self._bus.publish([hint for hint in hints if hint not in known])
             except Unavailable as error:
                 log.warning("outbox not sent", extra={"error": error.message})
                 hints = []

@@ -507,11 +507,18 @@ def test_a_broken_role_is_refused_by_the_name_of_its_file(tmp_path: Path, text: 
 # Runtimes of later versions
 
 
-@pytest.mark.parametrize("fields", ["runtime: openai", "runtime: acp, acp: {agent: x}"])
-def test_a_plan_for_a_later_runtime_is_valid_but_not_run(fields: str) -> None:
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("runtime: openai", r"agents\[0\]\.runtime: this version does not run openai"),
+        ("runtime: acp, acp: {agent: x}", r"agents\[0\]\.runtime: this version does not run acp"),
+        ("runtime: codex, codex: {engine: sdk}", r"agents\[0\]\.codex\.engine: .* use cli or auto"),
+    ],
+)
+def test_what_a_later_version_runs_is_valid_but_not_run(fields: str, words: str) -> None:
     plan = compiled(f"name: p\nagents: [{{name: a, prompt: do, {fields}}}]\n")
 
-    with pytest.raises(PlanError, match=r"agents\[0\]\.runtime: this version does not run"):
+    with pytest.raises(PlanError, match=words):
         require_runnable(plan)
 
 

@@ -72,8 +72,13 @@ def require_runnable(plan: CompiledPlan) -> None:
         for number, agent in enumerate(plan.agents)
         if agent.runtime in NOT_YET
     ]
+    problems += [
+        Problem(f"agents[{number}].codex.engine", "this version drives codex by its command line: use cli or auto")
+        for number, agent in enumerate(plan.agents)
+        if agent.runtime == "codex" and agent.codex.engine == "sdk"
+    ]
     if problems:
-        raise PlanError(problems, hint="Use claude, codex, command or mock.")
+        raise PlanError(problems, hint="Of the runtimes use claude, codex, command or mock.")
 
 
 def slug(name: str) -> str:

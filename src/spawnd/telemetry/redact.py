@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from spawnd.domain.secrets import KEY_BEGIN, TOKENS
 
@@ -32,8 +32,8 @@ _SHAPES = (
     + rb"""
   | (?P<scheme>\b(?:Bearer|Basic|token)\ )(?=[A-Za-z0-9+/_.=~-]*[0-9])[A-Za-z0-9+/_.=~-]{16,}
   | (?P<url>\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@'"<>]{0,100}:)[^\s/@'"<>]{3,200}(?=@)
-  | (?P<name>\b(?:[A-Za-z0-9]+[_-])*(?:password|passwd|secret|api[_-]?key|access[_-]?key|private[_-]?key|auth[_-]?token
-        |access[_-]?token|client[_-]?secret)["']?\ ?[=:]\ ?["']?)
+  | (?P<name>\b(?i:(?:[A-Za-z0-9]+[_-])*(?:password|passwd|secret|api[_-]?key|access[_-]?key|private[_-]?key
+        |auth[_-]?token|access[_-]?token|client[_-]?secret))["']?\ ?[=:]\ ?["']?)
     (?=[A-Za-z0-9+/_=-]*[0-9])(?=[A-Za-z0-9+/_=-]*[A-Za-z])[A-Za-z0-9+/_=-]{16,}(?![A-Za-z0-9+/_=.(\[-])
 """
 )
@@ -45,20 +45,58 @@ _PEM_END = re.compile(rb"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 _KEY_BEGIN, _KEY_END = (re.compile(pattern.pattern.decode()) for pattern in (_PEM_BEGIN, _PEM_END))
 
 
+_SHAPE = re.compile(_SHAPES, re.VERBOSE | re.DOTALL)
+
+#: From, to.
+_Span = tuple[int, int]
+
+
 class Redactor:
     """Knows the secrets of one attempt."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         values = sorted(_forms(secrets), key=len, reverse=True)
-        known = b"|".join(re.escape(value) for value in values)
-        shapes = b"(?:" + known + b")|" + _SHAPES if known else _SHAPES
-        # Known values are escaped for the verbose syntax too: re.escape quotes blanks and '#'.
-        self._pattern = re.compile(shapes, re.VERBOSE | re.DOTALL)
+        self._known = re.compile(b"|".join(re.escape(value) for value in values)) if values else None
+        self._several_lines = [value for value in values if b"\n" in value]
         self.longest = max(map(len, values), default=0)
 
     def bytes_(self, data: bytes) -> bytes:
         """``data`` without secrets."""
-        return self._pattern.sub(_replace, data)
+        parts, at = [], 0
+        for start, end in self.spans(data):
+            parts += [data[at:start], _REPLACEMENT]
+            at = end
+        return b"".join([*parts, data[at:]]) if at else data
+
+    def spans(self, data: bytes) -> list[_Span]:
+        """Where secrets stand, in order; those that overlap are one."""
+        found = [_span(match) for match in _SHAPE.finditer(data)]
+        at = 0
+        while self._known is not None and (match := self._known.search(data, at)):
+            found.append(match.span())
+            at = match.start() + 1  # another may begin inside of this one
+        merged: list[_Span] = []
+        for start, end in sorted(found):
+            if merged and start < merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((start, end))
+        return merged
+
+    def unfinished(self, data: bytes) -> int:
+        """Where a secret begins that goes on after ``data``, which is whole lines; ``len(data)`` if none does."""
+        begins = [len(data)]
+        for key in _PEM_BEGIN.finditer(data):
+            if not _PEM_END.search(data, key.end()) and len(data) - key.start() < _PEM_MAX:
+                begins.append(key.start())
+                break
+        for value in self._several_lines:
+            begins += [
+                len(data) - length
+                for length in _line_ends(value)
+                if length < len(value) and data.endswith(value[:length])
+            ]
+        return min(begins)
 
     def text(self, text: str) -> str:
         """``text`` without secrets."""
@@ -125,8 +163,8 @@ class Speech:
 class StreamRedactor:
     """Redacts a stream line by line, holding back what may still become a secret.
 
-    Whole lines leave at once; a private key's lines are held until its end (at most 64 KiB). A secret that holds
-    line ends is known by each of its lines too (see ``_forms``), so a line is always enough.
+    Whole lines leave at once, but for those of a private key (at most 64 KiB) or of a known value that goes on in the
+    next line.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -137,19 +175,24 @@ class StreamRedactor:
         """Take a chunk; returns what is safe to keep."""
         self._pending += chunk
         cut = self._pending.rfind(b"\n") + 1
-        for begin in _PEM_BEGIN.finditer(self._pending, 0, cut):
-            if not _PEM_END.search(self._pending, begin.end(), cut):
-                if len(self._pending) - begin.start() < _PEM_MAX:
-                    cut = self._pending.rfind(b"\n", 0, begin.start()) + 1
-                break
+        if cut:
+            cut = self._line_start(self._redactor.unfinished(self._pending[:cut]))
         if cut == 0 and len(self._pending) > _LINE_MAX:
-            # A line without end: let its beginning go, but nothing that could be the beginning of a secret.
-            cut = len(self._pending) - max(self._redactor.longest, _PEM_MAX)
-            redacted = self._redactor.bytes_(self._pending)
-            self._pending = redacted[cut:] if cut < len(redacted) else b""
-            return redacted[:cut]
+            cut = self._safe_length()
         safe, self._pending = self._pending[:cut], self._pending[cut:]
         return self._redactor.bytes_(safe) if safe else b""
+
+    def _line_start(self, at: int) -> int:
+        return self._pending.rfind(b"\n", 0, at) + 1
+
+    def _safe_length(self) -> int:
+        """How much of a line without end may go: nothing that is part of a secret, or could be the beginning of one."""
+        cut = len(self._pending) - max(self._redactor.longest, _PEM_MAX)
+        for start, end in self._redactor.spans(self._pending):
+            if start < cut < end:
+                cut = start
+        # One that began with the line and does not end: it goes as a whole, so that memory stays bounded.
+        return cut or len(self._pending)
 
     def flush(self) -> bytes:
         """The rest."""
@@ -157,9 +200,15 @@ class StreamRedactor:
         return self._redactor.bytes_(rest) if rest else b""
 
 
-def _replace(match: re.Match[bytes]) -> bytes:
+def _span(match: re.Match[bytes]) -> _Span:
+    """What of a shape is the secret: not the name or the scheme before it."""
     kept = match.lastgroup
-    return (match[kept] if kept in _KEPT else b"") + _REPLACEMENT
+    return (match.end(kept) if kept in _KEPT else match.start()), match.end()
+
+
+def _line_ends(value: bytes) -> list[int]:
+    """Lengths of the beginnings of ``value`` that end with a line."""
+    return [at + 1 for at, byte in enumerate(value) if byte == 0x0A]
 
 
 def _forms(secrets: Iterable[str]) -> set[bytes]:
@@ -172,7 +221,8 @@ def _forms(secrets: Iterable[str]) -> set[bytes]:
         parts = {secret, stripped} | {line.strip() for line in secret.splitlines() if len(line.strip()) >= 12}
         for part in parts:
             raw = part.encode("utf-8", "surrogateescape")
-            forms |= {raw, quote(part, safe="").encode(), json.dumps(part)[1:-1].encode()}
+            forms |= {raw, json.dumps(part)[1:-1].encode(), json.dumps(part, ensure_ascii=False)[1:-1].encode()}
+            forms |= {quote(part, safe=safe).encode() for safe in ("", "/", "!'()*")} | {quote_plus(part).encode()}
             if len(raw) >= 9:
                 forms |= _base64_forms(raw)
     return {form for form in forms if len(form) >= MIN_SECRET_CHARS}

@@ -173,7 +173,10 @@ async def open_worker(
         parts = await _opened(stack, settings, backends)
         ear = await stack.enter_async_context(parts.bus.listen([Topic.WORK, Topic.STOP]))
         background = await stack.enter_async_context(_Background())
-        background.start(Reaper(parts.database, parts.relay).run())
+        reaper = Reaper(parts.database, parts.relay)
+        if once:
+            await reaper.run_once()  # what a killed worker of this machine held is part of what there is to do
+        background.start(reaper.run())
         plane = DirectPlane(parts.database, LocalArtifacts(settings.artifacts), ear, parts.relay)
         yield Worker(
             plane,

@@ -65,6 +65,7 @@ def _findings() -> Iterator[Finding]:
     yield from _guarded("sandbox", lambda: _sandbox(settings))
     yield from _guarded("runtimes", lambda: _runtimes(settings))
     yield from _guarded("data", lambda: _space(settings))
+    yield from _paths(settings)
     yield from _guarded("database", lambda: _database(settings))
 
 
@@ -73,7 +74,8 @@ def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
     try:
         yield from look()
     except SpawndError as error:
-        yield Finding(name, BAD, error.message, error.hint or "")
+        hint = (error.hint or "").replace(", or run `spawnd doctor`", "")
+        yield Finding(name, BAD, error.message, hint)
     except OSError as error:
         yield Finding(name, BAD, str(error))
 
@@ -136,12 +138,20 @@ def _login(name: str) -> str:
 def _space(settings: Settings) -> Iterator[Finding]:
     for name, path in (("data", settings.home), ("scratch", settings.workspaces), ("mirrors", settings.mirrors)):
         there = next(folder for folder in (path, *path.parents) if folder.exists())
-        if not os.access(there, os.W_OK | os.X_OK):
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             yield Finding(name, BAD, f"{path} cannot be written", "Set SPAWND_HOME to a directory of your own.")
             continue
         free = shutil.disk_usage(there).free
         state = OK if free > _LITTLE_SPACE else WARN
         yield Finding(name, state, f"{path}, {size(free)} free", "" if state == OK else "free some space")
+
+
+def _paths(settings: Settings) -> Iterator[Finding]:
+    for name in ("codex_auth_dir", "claude_auth_dir", "prices_file", "git_askpass"):
+        path = getattr(settings, name)
+        if path is not None and not path.exists():
+            variable = f"SPAWND_{name.upper()}"
+            yield Finding("settings", WARN, f"{variable}: there is no {path}", f"correct or unset {variable}")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

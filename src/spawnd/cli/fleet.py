@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spawnd.cli import door, options, output
-from spawnd.cli.style import elapsed
+from spawnd.cli.style import elapsed, plural
 from spawnd.errors import NotFound
 
 
@@ -18,7 +18,8 @@ def workers(json: options.Json = False) -> None:
     if json:
         output.document(fleet)
         return
-    output.line(f"{fleet.queue_depth} agents are ready and wait for a worker")
+    waiting = "is ready and waits" if fleet.queue_depth == 1 else "are ready and wait"
+    output.line(f"{plural(fleet.queue_depth, 'agent')} {waiting} for a worker")
     if fleet.workers:
         output.show(
             "WORKER",

@@ -33,6 +33,7 @@ def work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, mock: b
     Returns the exit code. Ctrl-C hands what runs back, so that nothing is lost; a second one stops at once.
     """
     door.log_to_stderr()
+    assembly.choose_sandbox(settings)  # refused before anything is on record
     return asyncio.run(_work_on(settings, begin, slots=slots, json=json, mock=mock))
 
 
@@ -44,18 +45,20 @@ async def _work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, 
         opened = await begin(client)
         run_id = opened.run_id
         interrupted = asyncio.Event()
-        with _interrupts(interrupted):
+        with _interrupts(interrupted) as on_second:
             async with assembly.open_worker(
                 settings, slots=slots, run_id=run_id, mock=mock, backends=backends
             ) as worker:
                 serving = asyncio.create_task(worker.run())
+                on_second.append(serving.cancel)
                 document = await _shown(client, opened, serving, interrupted, quiet=json)
                 if interrupted.is_set():
                     output.note("stopping; what the agents did so far is kept (Ctrl-C again kills them at once)")
                     worker.stop()
                 else:
                     worker.drain()
-                await serving
+                with contextlib.suppress(asyncio.CancelledError):
+                    await serving
         if json:
             output.document(document if not interrupted.is_set() else await client.run(run_id))
         elif not interrupted.is_set():
@@ -87,21 +90,31 @@ async def _shown(
 
 
 @contextlib.contextmanager
-def _interrupts(interrupted: asyncio.Event) -> Iterator[None]:
-    """The first SIGINT or SIGTERM sets the event; the second falls to Python, which cancels everything."""
+def _interrupts(interrupted: asyncio.Event) -> Iterator[list[Callable[[], object]]]:
+    """The first SIGINT or SIGTERM sets the event, the second calls what is in the list, the third ends the process.
+
+    Not by KeyboardInterrupt: asyncio would cancel every task at once, and what hands back would outlive the pool.
+    """
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
+    on_second: list[Callable[[], object]] = []
 
     def first() -> None:
         interrupted.set()
         for number in signals:
+            loop.add_signal_handler(number, second)
+
+    def second() -> None:
+        for number in signals:
             loop.remove_signal_handler(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL)
+        for call in on_second:
+            call()
 
     for number in signals:
         loop.add_signal_handler(number, first)
     try:
-        yield
+        yield on_second
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Work that was kept of any attempt: succeeded, failed, cancelled or lost.",
 )
 
-RunFilter = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Only this run (its whole id).")]
+RunFilter = Annotated[str | None, typer.Argument(metavar="RUN", help="Only this run (its whole id).")]
 
 
 @app.command("list")

@@ -12,7 +12,7 @@ from spawnd.cli.style import elapsed, money
 
 def status(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run id, a unique beginning of one, or `latest`.")
+        str | None, typer.Argument(metavar="RUN", help="A run id, a unique beginning of one, or `latest`.")
     ] = None,
     state: Annotated[
         list[str] | None, typer.Option("--status", metavar="STATE", help="Only runs in this state; may be repeated.")

@@ -95,4 +95,6 @@ def _stop(stop: object, number: int) -> None:
     assert callable(stop)
     output.note("handing back …")
     asyncio.get_running_loop().remove_signal_handler(number)
+    # Not back to KeyboardInterrupt: asyncio would cancel every task at once, and what hands back outlive the pool.
+    signal.signal(number, signal.SIG_DFL)
     stop()

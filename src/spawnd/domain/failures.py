@@ -71,7 +71,10 @@ RULES: Final[dict[FailureClass, Rule]] = {
         Reaction.FAIL,
         "`spawnd events RUN -a AGENT` names the files; retry one side on top of the other, then this.",
     ),
-    FailureClass.POLICY: Rule(Reaction.FAIL, "Change the plan's policy or the command, and submit again."),
+    FailureClass.POLICY: Rule(
+        Reaction.FAIL,
+        "Mend what it names: in the plan, then submit again; on the worker, then `spawnd retry RUN -a AGENT`.",
+    ),
     FailureClass.BUDGET: Rule(Reaction.FAIL, "Raise the limit: `spawnd resume RUN --budget USD`."),
     FailureClass.AGENT_ERROR: Rule(
         Reaction.RETRY, "`spawnd logs RUN -a AGENT` shows what it said; `spawnd retry RUN -a AGENT`."

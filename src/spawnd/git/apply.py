@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from spawnd.errors import GitFailed, MergeConflict, Refused
+from spawnd.errors import GitFailed, MergeConflict, Refused, SourceError
 from spawnd.git.command import UPLOAD_PACK, git, git_code
 
 
@@ -38,6 +38,7 @@ async def apply(
     """
     if not patch.strip():
         return Applied(())
+    repo = await _top(repo)
     await _require_clean(repo)
     if mirror is not None and head is not None:
         await git(
@@ -63,6 +64,16 @@ async def apply(
         return Applied(files)
     await git("commit", "--quiet", "--no-verify", "-m", message, cwd=repo, env=_identity(author), trusted=True)
     return Applied(files, (await git("rev-parse", "HEAD", cwd=repo)).decode().strip())
+
+
+async def _top(repo: Path) -> Path:
+    """The root: below it, `git apply` passes silently over what lies outside of the folder."""
+    code, out, _ = (
+        await git_code("rev-parse", "--show-toplevel", cwd=repo, trusted=True) if repo.is_dir() else (1, b"", b"")
+    )
+    if code != 0:
+        raise SourceError(f"{repo} is not a git repository.", hint="Name the one to apply to with --repo.")
+    return Path(os.fsdecode(out).removesuffix("\n"))
 
 
 async def _require_clean(repo: Path) -> None:

@@ -230,4 +230,10 @@ async def version() -> tuple[int, ...]:
 
 
 def _verb(args: tuple[str, ...]) -> str:
-    return next((word for word in args if not word.startswith("-")), "")
+    words = iter(args)
+    for word in words:
+        if word == "-c":
+            next(words)  # its value
+        elif not word.startswith("-"):
+            return word
+    return ""

@@ -88,7 +88,7 @@ class Mirrors:
         top = await self.top(Path(source))
         code, out, _ = await git_code("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=top)
         if code != 0:
-            raise await self._unknown(source, ref, top)
+            raise await self._unknown(str(top), ref, top)
         sha = out.decode().strip()
         mirror = self.path(str(top))
         if not (mirror / "HEAD").exists() or not await self.has(mirror, sha):
@@ -107,7 +107,9 @@ class Mirrors:
         if code != 0:
             said = err.decode(errors="replace").strip()
             if "not a git repository" in said:
-                raise SourceError(f"{path} is not a git repository.", hint="`git init` and a first commit make it one.")
+                raise SourceError(
+                    f"{path.absolute()} is not a git repository.", hint="`git init` and a first commit make it one."
+                )
             raise SourceError(f"{path} cannot be read as a repository: {said.splitlines()[-1] if said else code}")
         bare, git_dir = out.decode().splitlines()
         if bare == "true":

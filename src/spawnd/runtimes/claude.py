@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,7 +104,7 @@ class ClaudeRuntime:
             async for line in child.lines():
                 yield Raw(line)
                 if (record := programs.record(line)) is not None:
-                    for event in reader.events(record):
+                    for event in programs.understood(record, reader.events):
                         yield event
             code = await child.wait()
             for line in child.stderr_tail().splitlines():
@@ -123,7 +123,7 @@ class _Reader:
         self._session: str | None = None
         self._result: dict[str, Any] | None = None
         #: usage of each message of the provider: it is repeated with every block of the message
-        self._messages: dict[str, dict[str, Any]] = {}
+        self._messages: dict[str, Usage] = {}
         self._reset: datetime | None = None
 
     def events(self, record: dict[str, Any]) -> list[RuntimeEvent]:
@@ -145,15 +145,15 @@ class _Reader:
         match record.get("subtype"):
             case "init" if self._session is None:
                 self._session = str(record.get("session_id", ""))
-                self._model = record.get("model") or self._model
-                version = record.get("claude_code_version")
+                self._model = _word(record.get("model")) or self._model
+                version = _word(record.get("claude_code_version"))
                 return [SessionStarted(self._session, self._resume is not None, version, self._model)]
             case "api_retry":
                 wait = float(record.get("retry_delay_ms") or 0) / 1000
                 status = record.get("error_status")
                 # Its own delays are 0.5 s, doubled each time, with a quarter of jitter; a longer one is the server's
                 # retry-after.
-                if status == 429 and wait > 0.5 * 2 ** int(record.get("attempt") or 1):
+                if status == 429 and wait > 0.5 * 2.0 ** int(record.get("attempt") or 1):
                     self._reset = datetime.now(UTC) + timedelta(seconds=wait)
                 return [Notice(f"the provider failed ({status or record.get('error')}); asked again in {wait:.1f} s")]
             case _:
@@ -163,7 +163,7 @@ class _Reader:
         found: list[RuntimeEvent] = []
         content = message.get("content")
         for block in content if isinstance(content, list) else []:
-            match block.get("type"):
+            match block.get("type") if isinstance(block, dict) else None:
                 case "text":
                     self.last = str(block.get("text", ""))
                     found.append(Message("assistant", self.last))
@@ -173,7 +173,7 @@ class _Reader:
                     given = programs.bounded(block.get("input"))
                     found.append(ToolStarted(str(block.get("id")), str(block.get("name")), given))
         if isinstance(usage := message.get("usage"), dict) and message.get("id"):
-            self._messages[str(message["id"])] = usage
+            self._messages[str(message["id"])] = _usage_of(usage, self._model)
             found.append(UsageReported(self._so_far()))
         return found
 
@@ -198,9 +198,20 @@ class _Reader:
 
     def _so_far(self) -> Usage:
         """An estimate while it works: the program's own figure comes at the end."""
-        total = _usage_of(list(self._messages.values()), self._model)
+        messages = self._messages.values()
+        return self._priced(
+            Usage(
+                input_tokens=sum(one.input_tokens for one in messages),
+                cached_input_tokens=sum(one.cached_input_tokens for one in messages),
+                cache_write_tokens=sum(one.cache_write_tokens for one in messages),
+                output_tokens=sum(one.output_tokens for one in messages),
+                model=self._model,
+            )
+        )
+
+    def _priced(self, usage: Usage) -> Usage:
         file = self._brief.options.get("prices_file")
-        return priced(total, file=Path(str(file)) if file else None)
+        return priced(usage, file=Path(str(file)) if file else None)
 
     def _ended(self, record: dict[str, Any]) -> list[RuntimeEvent]:
         self._result = record
@@ -208,23 +219,14 @@ class _Reader:
             self.last = record["result"]
         if not isinstance(usage := record.get("usage"), dict):
             return []
-        total = _usage_of([usage], self._model)
+        total = _usage_of(usage, self._model)
         if not total.total_input_tokens and not total.output_tokens:
             return []
-        cost = record.get("total_cost_usd")
-        if cost is None:
-            file = self._brief.options.get("prices_file")
-            return [UsageReported(priced(total, file=Path(str(file)) if file else None))]
-        exact = Usage(
-            input_tokens=total.input_tokens,
-            cached_input_tokens=total.cached_input_tokens,
-            cache_write_tokens=total.cache_write_tokens,
-            output_tokens=total.output_tokens,
-            cost_usd=Decimal(str(cost)),
-            cost_source="provider",
-            model=self._model,
-        )
-        return [UsageReported(exact)]
+        try:
+            cost = programs.dollars(record["total_cost_usd"])
+        except programs.MISREAD:  # no figure of its own, or none that can be believed
+            return [UsageReported(self._priced(total))]
+        return [UsageReported(replace(total, cost_usd=cost, cost_source="provider"))]
 
     def failure(self, code: int, child: Child) -> Failure | None:
         """How it ended; None if the provider finished its last answer."""
@@ -242,24 +244,27 @@ class _Reader:
             message = f"It used all of its {result.get('num_turns')} turns (max_iterations)."
             return Failure(FailureClass.AGENT_ERROR, message)
         if result.get("is_error") or subtype.startswith("error"):
-            words = str(result.get("result") or "; ".join(map(str, result.get("errors") or [])) or subtype)
+            errors = result.get("errors")
+            said = "; ".join(map(str, errors)) if isinstance(errors, list) else errors
+            words = str(result.get("result") or said or subtype or "an error")
             status = result.get("api_error_status")
             return failure_of(words, status=status if isinstance(status, int) else None, reset_at=self._reset)
-        usage = result.get("usage") or {}
-        if not usage.get("output_tokens"):
+        usage = result.get("usage")
+        if not isinstance(usage, dict) or not usage.get("output_tokens"):
             return Failure(FailureClass.NETWORK, "The provider's answer broke off before its end.")
         return None
 
 
-def _usage_of(parts: list[dict[str, Any]], model: str | None) -> Usage:
-    def total(name: str) -> int:
-        return sum(int(part.get(name) or 0) for part in parts)
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
+
+def _usage_of(usage: dict[str, Any], model: str | None) -> Usage:
     return Usage(
-        input_tokens=total("input_tokens"),
-        cached_input_tokens=total("cache_read_input_tokens"),
-        cache_write_tokens=total("cache_creation_input_tokens"),
-        output_tokens=total("output_tokens"),
+        input_tokens=programs.tokens(usage.get("input_tokens") or 0),
+        cached_input_tokens=programs.tokens(usage.get("cache_read_input_tokens") or 0),
+        cache_write_tokens=programs.tokens(usage.get("cache_creation_input_tokens") or 0),
+        output_tokens=programs.tokens(usage.get("output_tokens") or 0),
         model=model,
     )
 
@@ -270,7 +275,8 @@ def _login_dir(env: Mapping[str, str]) -> Path:
 
 
 def _has_session(home: Path, session: str) -> bool:
-    return any((home / "projects").rglob(f"{session}.jsonl"))
+    # The id is the program's word: compared, never made a pattern.
+    return any(path.name == f"{session}.jsonl" for path in (home / "projects").rglob("*.jsonl"))
 
 
 def _prepare(home: Path, brief: Brief) -> None:

@@ -140,7 +140,7 @@ class _Reader:
             record = programs.record(line)
             if record is None:
                 continue
-            for event in self._typed(record):
+            for event in programs.understood(record, self._typed):
                 yield event
             if record.get("type") in ("item.completed", "turn.completed"):
                 for event in await asyncio.to_thread(self.usage):
@@ -159,7 +159,9 @@ class _Reader:
                 self._count(record.get("usage") or {})
                 return []
             case "turn.failed":
-                self._failed = str((record.get("error") or {}).get("message") or "the turn failed")
+                self._failed = "the turn failed"  # whatever can be read of the error
+                error = record.get("error")
+                self._failed = str((error.get("message") if isinstance(error, dict) else error) or self._failed)
                 return []
             case "error":
                 message = str(record.get("message") or "an error")
@@ -202,12 +204,12 @@ class _Reader:
     def usage(self) -> list[RuntimeEvent]:
         """What this attempt has used so far, if that is news."""
         before = self._total
-        self._read_rollout()
+        notices = self._read_rollout()
         if self._total == before and not self._complete:
-            return []
+            return notices
         base = self._base or Usage()
         if self._total == base:
-            return []
+            return notices
         spent = replace(
             self._total,
             input_tokens=max(0, self._total.input_tokens - base.input_tokens),
@@ -218,43 +220,49 @@ class _Reader:
             model=self._model,
         )
         file = self._brief.options.get("prices_file")
-        return [UsageReported(priced(spent, file=Path(str(file)) if file else None))]
+        return [*notices, UsageReported(priced(spent, file=Path(str(file)) if file else None))]
 
-    def _read_rollout(self) -> None:
+    def _read_rollout(self) -> list[RuntimeEvent]:
         """Read what the thread's file has gained: totals of tokens, the model, when a limit opens."""
         if self._rollout is None and self._thread:
             self._rollout = _rollout(self._home, self._thread)
         if self._rollout is None:
-            return
-        with self._rollout.open("rb") as file:
-            file.seek(self._position)
-            data = file.read()
+            return []
+        try:
+            with self._rollout.open("rb") as file:
+                file.seek(self._position)
+                data = file.read()
+        except OSError:  # the program took it away: what was read so far stays
+            return []
         whole = data.rfind(b"\n") + 1  # the last line may still be being written
         self._position += whole
+        notices: list[RuntimeEvent] = []
         for line in data[:whole].splitlines():
             if b"token_count" in line or b"turn_context" in line:
-                self._rollout_line(programs.record(line) or {})
+                notices += programs.understood(programs.record(line) or {}, self._rollout_line)
+        return notices
 
-    def _rollout_line(self, record: dict[str, Any]) -> None:
+    def _rollout_line(self, record: dict[str, Any]) -> list[RuntimeEvent]:
         payload = record.get("payload") or {}
         if record.get("type") == "turn_context" and payload.get("model"):
             self._model = str(payload["model"])
         if payload.get("type") == "token_count":
             self._count((payload.get("info") or {}).get("total_token_usage") or {})
             self._reset = _reset(payload.get("rate_limits") or {}) or self._reset
+        return []
 
     def _count(self, totals: dict[str, Any]) -> None:
         """Totals of the thread; here input tokens include the cached ones."""
         if not totals:
             return
-        cached = int(totals.get("cached_input_tokens") or 0)
-        written = int(totals.get("cache_write_input_tokens") or 0)
+        cached = programs.tokens(totals.get("cached_input_tokens") or 0)
+        written = programs.tokens(totals.get("cache_write_input_tokens") or 0)
         self._total = Usage(
-            input_tokens=max(0, int(totals.get("input_tokens") or 0) - cached - written),
+            input_tokens=max(0, programs.tokens(totals.get("input_tokens") or 0) - cached - written),
             cached_input_tokens=cached,
             cache_write_tokens=written,
-            output_tokens=int(totals.get("output_tokens") or 0),
-            reasoning_tokens=int(totals.get("reasoning_output_tokens") or 0),
+            output_tokens=programs.tokens(totals.get("output_tokens") or 0),
+            reasoning_tokens=programs.tokens(totals.get("reasoning_output_tokens") or 0),
         )
 
     def failure(self, code: int, child: Child) -> Failure | None:
@@ -370,7 +378,9 @@ def _toml(value: Any) -> str:
 
 def _rollout(home: Path, thread: str | None) -> Path | None:
     """The thread's file: ``sessions/2026/11/21/rollout-2026-11-21T07-12-43-<thread>.jsonl``."""
-    return next(iter(sorted((home / "sessions").rglob(f"rollout-*-{thread}.jsonl"))), None)
+    # The id is the program's word: compared, never made a pattern.
+    found = (home / "sessions").rglob("rollout-*.jsonl")
+    return min((path for path in found if path.name.endswith(f"-{thread}.jsonl") and path.is_file()), default=None)
 
 
 def _reset(limits: dict[str, Any]) -> datetime | None:

@@ -19,8 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,6 +39,7 @@ from spawnd.contracts.runtime import (
 from spawnd.contracts.sandbox import Child, Room
 from spawnd.domain.failures import Failure, FailureClass
 from spawnd.domain.usage import Usage
+from spawnd.runtimes import programs
 
 _MARK = b"::spawnd "
 _TEMPFAIL = 75
@@ -107,20 +107,20 @@ class _Reader:
         try:
             report: Any = json.loads(data)
             return self._typed(report)
-        except (ValueError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
+        except programs.MISREAD as error:
             return [Notice(f"a ::spawnd line is not understood ({type(error).__name__}): {data[:200]!r}")]
 
     def _typed(self, report: dict[str, Any]) -> list[RuntimeEvent]:
         match report["type"]:
             case "usage":
-                cost = report.get("cost_usd")
+                cost, model = report.get("cost_usd"), report.get("model")
                 usage = Usage(
-                    input_tokens=int(report.get("input_tokens", 0)),
-                    cached_input_tokens=int(report.get("cached_input_tokens", 0)),
-                    output_tokens=int(report.get("output_tokens", 0)),
-                    cost_usd=None if cost is None else Decimal(str(cost)),
+                    input_tokens=programs.tokens(report.get("input_tokens", 0)),
+                    cached_input_tokens=programs.tokens(report.get("cached_input_tokens", 0)),
+                    output_tokens=programs.tokens(report.get("output_tokens", 0)),
+                    cost_usd=None if cost is None else programs.dollars(cost),
                     cost_source="none" if cost is None else "provider",
-                    model=report.get("model"),
+                    model=None if model is None else str(model),
                 )
                 return [UsageReported(usage)]
             case "session":
@@ -139,7 +139,7 @@ class _Reader:
                 if when is not None and when.tzinfo is None:
                     raise ValueError("reset_at needs a zone")
                 message = str(report.get("message", "a usage limit"))
-                self.quota = Failure(FailureClass.QUOTA, message, reset_at=when)
+                self.quota = Failure(FailureClass.QUOTA, message, reset_at=when and when.astimezone(UTC))
                 return [Notice(message)]
             case "notice":
                 return [Notice(str(report["message"]))]

@@ -10,6 +10,9 @@ Claude Code 2.1 and Codex 0.163 (November 2026):
     You've hit your usage limit … try again in 2 days 3 hours 5 minutes.
     Rate limit reached for gpt-5 … Please try again in 1.2s.
     exceeded retry limit, last status: 429 Too Many Requests
+
+A reset is read or it is unknown: a span without a known unit, a zone that this machine does not know, a time too far
+away give None, never a guess.
 """
 
 from __future__ import annotations
@@ -29,12 +32,15 @@ _FURTHEST = timedelta(days=40)
 _WORDS: Final[tuple[tuple[FailureClass, re.Pattern[str]], ...]] = (
     (
         FailureClass.PAYMENT,
-        re.compile(r"credit balance|insufficient_quota|billing|payment required|exceeded your current quota", re.I),
+        re.compile(
+            r"credit balance|insufficient_quota|billing|payment required|exceeded your current quota|spend(ing)? limit",
+            re.I,
+        ),
     ),
     (
         FailureClass.QUOTA,
         re.compile(
-            r"usage limit|hit your (session |weekly |daily )?limit|limit reached|rate.?limit|too many requests|quota",
+            r"usage limit|hit your (\w+ )?limit|limit reached|rate.?limit|too many requests|quota",
             re.I,
         ),
     ),
@@ -60,15 +66,17 @@ _WORDS: Final[tuple[tuple[FailureClass, re.Pattern[str]], ...]] = (
 _STATUS = re.compile(r"(?:status(?: code)?:?|API Error:?|HTTP)\s*(\d{3})\b", re.I)
 
 _EPOCH = re.compile(r"\|(\d{10})\b")
-_IN = re.compile(r"\b(?:try again|retry|resets?|reset) in ((?:\d+(?:\.\d+)?\s*[a-z]+[\s,]*(?:and )?)+)", re.I)
+_IN = re.compile(r"\b(?:try again|retry|resets?) (?:in|after) ((?:\d+(?:\.\d+)?\s*[a-z]+[\s,]*(?:and )?)+)", re.I)
 _PART = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(milliseconds?|ms|days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)\b", re.I
+    r"(\d+(?:\.\d+)?)\s*(milliseconds?|ms|days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)(?![a-z])", re.I
 )
 _AT = re.compile(
     r"\b(?:try again at|resets?(?: at| on)?)\s+"
     r"(?:(?P<month>[A-Z][a-z]{2})[a-z]*\.? (?P<day>\d{1,2})(?:st|nd|rd|th)?(?:,? (?P<year>\d{4}))?,?\s*(?:at )?)?"
-    r"(?P<hour>\d{1,2})(?::(?P<minute>\d{2}))?\s*(?P<half>[ap]\.?m\.?)?"
-    r"(?:\s*\((?P<zone>[A-Za-z_]+(?:/[A-Za-z_+-]+)*)\))?",
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::\d{2})?)?\s*(?P<half>[ap]\.?m\.?)?"
+    # A zone is whatever stands in brackets; without them a name with a slash, capitals, or an offset.
+    r"(?:\s*\((?P<zone>[^)]*)"
+    r"|\s*(?P<bare>\w+/[\w/+-]+|(?:UTC|GMT|(?-i:Z|[A-Z]{2,5}))\b(?:[+-][\d:]+)?|[+-]\d[\d:]*))?",
     re.I,
 )
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -79,12 +87,13 @@ def failure_of(
 ) -> Failure:
     """The failure that an error of the provider means. ``status`` is its HTTP status, if known; ``reset_at`` what a
     field or header said; ``now`` (aware) is when it was said."""
-    text = " ".join(message.split())[:_SHOWN] or "The provider failed without a word."
+    text = " ".join(message.split()) or "The provider failed without a word."
     found = _STATUS.search(text)
     class_ = _class(text, status or (int(found[1]) if found else None))
     if class_ is not FailureClass.QUOTA:
-        return Failure(class_, text)
-    return Failure(class_, text, reset_at=reset_at or reset_time(text, now=now or datetime.now().astimezone()))
+        return Failure(class_, text[:_SHOWN])
+    reset = reset_at or reset_time(text, now=now or datetime.now().astimezone())
+    return Failure(class_, text[:_SHOWN], reset_at=reset)
 
 
 def _class(text: str, status: int | None) -> FailureClass:
@@ -116,7 +125,9 @@ def reset_time(text: str, *, now: datetime) -> datetime | None:
         return _plausible(datetime.fromtimestamp(int(epoch[1]), UTC), now)
     if within := _IN.search(text):
         seconds = sum(float(number) * _seconds(unit) for number, unit in _PART.findall(within[1]))
-        return _plausible(now + timedelta(seconds=seconds), now) if seconds else None
+        # Compared before it is added: a span may be longer than there is time.
+        known = 0 < seconds <= _FURTHEST.total_seconds()
+        return now.astimezone(UTC) + timedelta(seconds=seconds) if known else None
     if at := _AT.search(text):
         return _plausible(_clock_time(at, now), now)
     return None
@@ -131,7 +142,10 @@ def _seconds(unit: str) -> float:
 
 def _clock_time(at: re.Match[str], now: datetime) -> datetime | None:
     """A time of day, with or without a date, in the zone that is named or in ``now``'s."""
-    zone = _zone(at["zone"], now)
+    name = at["zone"] if at["zone"] is not None else at["bare"]
+    zone = now.tzinfo if name is None else _zone(name.strip())
+    if zone is None:
+        return None
     hour, minute = int(at["hour"]), int(at["minute"] or 0)
     if at["half"]:
         if not 1 <= hour <= 12:
@@ -149,18 +163,16 @@ def _clock_time(at: re.Match[str], now: datetime) -> datetime | None:
                 when = when.replace(year=here.year + 1)
         elif when <= here:
             when += timedelta(days=1)
-    except ValueError:
+        return when.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return when.astimezone(UTC)
 
 
-def _zone(name: str | None, now: datetime) -> tzinfo:
-    if name:
-        try:
-            return ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
-            pass
-    return now.tzinfo or UTC
+def _zone(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def _plausible(when: datetime | None, now: datetime) -> datetime | None:

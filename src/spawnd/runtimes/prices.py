@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,8 @@ from spawnd.errors import UsageError
 DATED: Final = "2025-11"
 
 _MILLION = Decimal(1_000_000)
+#: A dollar a token; more is a slip.
+_DEAREST = _MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,19 @@ def _read(file: Path, stamp: float) -> Mapping[str, Price]:
     try:
         tables = tomllib.loads(file.read_text())
         return {
-            model.lower(): _price(
-                str(row["input"]), str(row["cached_input"]), str(row.get("cache_write", 0)), str(row["output"])
+            model.lower(): _checked(
+                _price(str(row["input"]), str(row["cached_input"]), str(row.get("cache_write", 0)), str(row["output"]))
             )
             for model, row in tables.items()
         }
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
         raise UsageError(
             f"SPAWND_PRICES_FILE {file} cannot be used: {type(error).__name__}: {error}",
             hint="Each table is a model with input, cached_input and output in US dollars per million tokens.",
         ) from None
+
+
+def _checked(price: Price) -> Price:
+    if not all(amount.is_finite() and 0 <= amount <= _DEAREST for amount in astuple(price)):
+        raise ValueError(f"a price is a number from 0 to {_DEAREST}")
+    return price

@@ -1,4 +1,8 @@
-"""Agent programs on this machine: where one is, which version, and what of a login it is given."""
+"""Agent programs on this machine: where one is, which version, what of a login it is given, how to read its records.
+
+Adapters read a record as if it had the shape that they know. ``understood`` is the one place that provides for another:
+from a newer program, or from one that misbehaves. Numbers are checked, because they are added up.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,32 @@ import functools
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from spawnd.contracts.runtime import Notice, RuntimeEvent
 
 _VERSION_SECONDS = 20
 #: What a tool call or its answer may hold in a row; the transcript has the rest.
 BOUND = 64 * 1024
+#: More than one attempt can use or cost; such a number is a misreading.
+_MOST_TOKENS = 10**11
+_MOST_DOLLARS = 10**7
+
+#: What reading a record of an unexpected shape raises: other types, missing fields, numbers and times out of range
+#: (OSError is that of a timestamp), brackets in brackets.
+MISREAD: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 def find(name: str, env: Mapping[str, str], package: str, inside: str) -> Path | None:
@@ -89,9 +111,35 @@ def record(line: bytes) -> dict[str, Any] | None:
     """A line of JSON as an object; None for anything else that a program prints."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def understood(record: dict[str, Any], read: Callable[[dict[str, Any]], list[RuntimeEvent]]) -> list[RuntimeEvent]:
+    """What ``read`` makes of a record; one that it cannot read is noticed and harms nothing."""
+    try:
+        return read(record)
+    except MISREAD as error:
+        kind = record.get("type")
+        shown = repr(kind[:80]) if isinstance(kind, str) else "no known type"
+        return [Notice(f"a record of {shown} is not understood ({type(error).__name__})")]
+
+
+def tokens(value: Any) -> int:
+    """A number of tokens. Raises one of ``MISREAD`` for what is none."""
+    count = int(value)
+    if not 0 <= count <= _MOST_TOKENS:
+        raise ValueError("no number of tokens")
+    return count
+
+
+def dollars(value: Any) -> Decimal:
+    """A cost. Raises one of ``MISREAD`` for what is none; NaN, for one, would exceed no budget."""
+    cost = Decimal(str(value))
+    if not (cost.is_finite() and 0 <= cost <= _MOST_DOLLARS):
+        raise ValueError("no cost")
+    return cost
 
 
 def bounded(value: Any) -> Any:

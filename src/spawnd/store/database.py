@@ -6,6 +6,7 @@ hold the run's row first (see ``0001_foundation.sql``), so deadlocks and seriali
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -104,7 +105,7 @@ class Database:
     async def connection(self) -> AsyncIterator[Transaction]:
         """A connection in autocommit: each statement is its own transaction."""
         try:
-            async with self._pool.connection() as connection:
+            async with self._borrowed() as connection:
                 yield Transaction(connection)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise unavailable(error) from error
@@ -114,13 +115,24 @@ class Database:
         """One transaction: everything or nothing."""
         try:
             async with (
-                self._pool.connection() as connection,
+                self._borrowed() as connection,
                 connection.pipeline() as pipeline,
                 connection.transaction(),
             ):
                 yield Transaction(connection, pipeline)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise unavailable(error) from error
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[psycopg.AsyncConnection[Row]]:
+        # psycopg and its pool wait with asyncio.wait_for, which before Python 3.12 loses a cancellation that arrives
+        # together with the answer: whoever cancelled would wait for us for ever.
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        async with self._pool.connection() as connection:
+            yield connection
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def unavailable(error: Exception) -> Unavailable:

@@ -7,7 +7,7 @@ from importlib import resources
 import psycopg
 from psycopg import sql
 
-from spawnd.errors import SchemaOutdated, Unavailable
+from spawnd.errors import SchemaOutdated, Unavailable, UsageError
 from spawnd.store.database import unavailable
 
 #: The newest migration. A test compares it with the folder.
@@ -36,6 +36,8 @@ def current(conninfo: str, schema: str) -> str | None:
             return None if row is None else str(row[0])
     except psycopg.OperationalError as error:
         raise unavailable(error) from error
+    except psycopg.ProgrammingError as error:
+        raise _no_address(error) from error
 
 
 def require(conninfo: str, schema: str) -> None:
@@ -61,6 +63,7 @@ def upgrade(conninfo: str, schema: str) -> tuple[str | None, str]:
     from alembic.config import Config
     from sqlalchemy import create_engine, pool
 
+    current(conninfo, schema)  # raises if there is no such server
     with psycopg.connect(conninfo, autocommit=True) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", [_UPGRADE_LOCK])
         before = current(conninfo, schema)
@@ -86,3 +89,11 @@ def upgrade(conninfo: str, schema: str) -> tuple[str | None, str]:
             command.upgrade(config, "head")
         engine.dispose()
         return before, HEAD
+
+
+def _no_address(error: psycopg.ProgrammingError) -> UsageError:
+    said = str(error).strip().splitlines()[0].partition(" after ")[0]  # the rest may hold a password
+    return UsageError(
+        f"SPAWND_DATABASE_URL is no address of a PostgreSQL database: {said}.",
+        hint="As in postgresql://user@host:5432/name, or without it for a database of spawnd's own.",
+    )

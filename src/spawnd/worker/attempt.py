@@ -27,6 +27,7 @@ from spawnd.worker.ownership import note_of
 from spawnd.worker.recorder import Recorder
 from spawnd.worker.steps import checks, collect, environment, runtime, setup, source, workspace
 from spawnd.worker.steps.failing import StepFailed, failure_of
+from spawnd.worker.steps.places import trouble
 from spawnd.worker.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,9 @@ async def _work(job: Job) -> Outcome:
     except StaleLease:
         raise
     except Exception as error:
-        failure = _redacted(job, failure_of(error, step))
-        if not isinstance(error, SpawndError | StepFailed):
+        place = await asyncio.to_thread(trouble, error, job.tools.settings)
+        failure = _redacted(job, place or failure_of(error, step))
+        if place is None and not isinstance(error, SpawndError | StepFailed):
             text = job.recorder.redactor.text("".join(traceback.format_exception(error)))
             log.error("an attempt met a surprise", extra={"agent": job.assignment.agent, "step": step, "trace": text})
             await job.recorder.store("runtime-error", text.encode(), name=step)

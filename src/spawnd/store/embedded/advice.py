@@ -23,9 +23,16 @@ def did_not_start(layout: Layout, said: str) -> Unavailable:
 def not_made(layout: Layout, said: str) -> Unavailable:
     """``initdb`` failed; ``said`` is the end of its output."""
     return Unavailable(
-        f"The database in {layout.data} could not be made. initdb said:\n{said}",
+        f"The database in {layout.data} could not be made: {_reason(said)}",
         hint=space_advice(layout) or "Set SPAWND_HOME to another directory, or SPAWND_DATABASE_URL to a server.",
     )
+
+
+def _reason(said: str) -> str:
+    """The line that says why, of all that initdb says."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    why = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (why or lines or ["it said nothing"])[-1]
 
 
 def unusable(layout: Layout, error: OSError) -> Unavailable:

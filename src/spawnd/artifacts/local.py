@@ -7,11 +7,13 @@ fsync, so a row could outlive its bytes after a power loss. We fsync the file an
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
 from pathlib import Path
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from spawnd.errors import Conflict, NotFound, Unwritable
@@ -22,26 +24,31 @@ class LocalArtifacts:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    @functools.cached_property
+    def _store(self) -> LocalStore:
+        """Made when it is first needed: who only looks at a run needs no folder."""
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise Unwritable(
-                f"Artifacts cannot be stored in {root}: {error.strerror}.",
+                f"Artifacts cannot be stored in {self._root}: {error.strerror}.",
                 hint="Set SPAWND_HOME to a writable directory.",
             ) from error
-        self._store = LocalStore(prefix=root)
+        return LocalStore(prefix=self._root)
 
     async def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        if not await self.exists(sha256):
-            try:
+        try:
+            # A power loss between the rename and the fsync leaves the name with fewer bytes: they are written again.
+            if await self._size(sha256) != len(data):
                 await obstore.put_async(self._store, _key(sha256), data)
                 await asyncio.to_thread(self._sync, sha256)
-            except OSError as error:
-                raise Unwritable(
-                    f"An artifact of {len(data):,} bytes cannot be stored: {error.strerror or error}.",
-                    hint=f"Free space in {self._root}.",
-                ) from error
+        except (OSError, BaseError) as error:  # obstore has errors of its own beside Python's
+            raise Unwritable(
+                f"An artifact of {len(data):,} bytes cannot be stored: {_first_line(error)}.",
+                hint=f"Free space in {self._root}, and see that it is writable.",
+            ) from error
         return sha256
 
     async def get(self, sha256: str) -> bytes:
@@ -54,15 +61,18 @@ class LocalArtifacts:
         return data
 
     async def exists(self, sha256: str) -> bool:
-        try:
-            await obstore.head_async(self._store, _key(sha256))
-        except FileNotFoundError:
-            return False
-        return True
+        return await self._size(sha256) is not None
 
     async def delete(self, sha256: str) -> None:
         if await self.exists(sha256):
             await obstore.delete_async(self._store, _key(sha256))
+
+    async def _size(self, sha256: str) -> int | None:
+        """In bytes; None if it is not there."""
+        try:
+            return (await obstore.head_async(self._store, _key(sha256)))["size"]
+        except FileNotFoundError:
+            return None
 
     def _sync(self, sha256: str) -> None:
         path = self._root / _key(sha256)
@@ -76,3 +86,9 @@ class LocalArtifacts:
 
 def _key(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}"
+
+
+def _first_line(error: Exception) -> str:
+    """What happened, without the details that obstore adds below."""
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return said.splitlines()[0]

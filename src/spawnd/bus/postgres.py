@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from spawnd.contracts.bus import Hint, Topic
+from spawnd.process.cancellation import heed_cancel
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +71,24 @@ class PostgresBus:
             yield ear
         finally:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            finally:
+                # A task that is cancelled before its first step closes nothing.
+                if first is not None:
+                    await first.close()
 
     async def _connect(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
         return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, connect_timeout=10)
 
     async def _subscribe(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
         connection = await self._connect()
-        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+        try:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+        except BaseException:  # a cancel too: nobody else knows of the connection yet
+            await connection.close()
+            raise
         return connection
 
     async def _hear(self, ear: PostgresEar, connection: psycopg.AsyncConnection[tuple[object, ...]] | None) -> None:
@@ -87,12 +97,14 @@ class PostgresBus:
                 if connection is None:
                     connection = await self._subscribe()
                     ear.put(frozenset(Hint(topic) for topic in ear.topics))  # some may have been lost meanwhile
+                heed_cancel()
                 async for note in connection.notifies():
                     topic, _, key = note.payload.partition(":")
                     with contextlib.suppress(ValueError):  # a topic of a newer version
                         ear.put(frozenset({Hint(Topic(topic), key)}))
             except psycopg.Error as error:
                 log.warning("hints interrupted", extra={"error": str(error).strip()})
+                heed_cancel()
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 if connection is not None:

@@ -29,7 +29,7 @@ class Limits:
 
     memory_mb: int | None = None
     pids: int | None = None
-    cpus: float | None = None
+    cpus: float | None = None  #: rounded up to whole processors; a program that means to can leave them
 
 
 @dataclass(frozen=True, slots=True)

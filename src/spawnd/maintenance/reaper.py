@@ -11,6 +11,7 @@ import logging
 
 from spawnd.errors import Unavailable
 from spawnd.maintenance.relay import Relay
+from spawnd.process.cancellation import heed_cancel
 from spawnd.process.orphans import machine, start_time
 from spawnd.store import endings, steering, workers
 from spawnd.store.database import Database
@@ -38,6 +39,7 @@ class Reaper:
             except Unavailable as error:
                 log.warning("reaper waits", extra={"error": error.message})
             passes += 1
+            heed_cancel()
             await asyncio.sleep(self._interval_seconds)
 
     async def run_once(self) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import logging
 
 from spawnd.contracts.bus import Bus, Hint, Topic
 from spawnd.errors import Unavailable
+from spawnd.process.cancellation import heed_cancel
 from spawnd.store import outbox
 from spawnd.store.database import Database
 
@@ -60,12 +61,14 @@ class Relay:
                 hints = []
             if len(hints) == _BATCH:
                 continue
+            heed_cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_seconds):
                     await self._nudged.wait()
 
     async def _send_runs(self) -> None:
         while True:
+            heed_cancel()
             await self._changed.wait()
             self._changed.clear()
             changed, self._runs = self._runs, set()

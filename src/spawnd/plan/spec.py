@@ -138,10 +138,10 @@ class Resources(Part):
     """Bounds for everything that the agent runs, together."""
 
     cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = Field(
-        None, description="Processor cores."
+        None, description="Processor cores, rounded up to whole ones (Linux)."
     )
     memory_mb: Annotated[int, Field(ge=16)] | None = Field(None, description="Memory in MiB.")
-    pids: Annotated[int, Field(ge=4)] | None = Field(None, description="Processes and threads.")
+    pids: Annotated[int, Field(ge=4)] | None = Field(None, description="Processes.")
 
 
 class NamedCheck(Part):

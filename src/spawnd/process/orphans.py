@@ -14,10 +14,11 @@ from pathlib import Path
 MARK = "SPAWND_ATTEMPT_MARK"
 
 _PROC = Path("/proc")
+_QUIET_SWEEPS = 3
 
 
-def descendants(pid: int) -> set[int]:
-    """Every process below ``pid``, without itself."""
+def descendants(*pids: int) -> set[int]:
+    """Every process below these, without themselves."""
     children: dict[int, list[int]] = {}
     for entry in _pids():
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -25,7 +26,7 @@ def descendants(pid: int) -> set[int]:
             stat = (_PROC / str(entry) / "stat").read_text(errors="replace")
             children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(entry)
     found: set[int] = set()
-    todo = [pid]
+    todo = [*pids]
     while todo:
         for child in children.get(todo.pop(), []):
             if child not in found:
@@ -48,8 +49,12 @@ def marked(value: str) -> set[int]:
 def kill_marked(value: str) -> int:
     """SIGKILL everything marked, until nothing is left; returns how many were killed."""
     killed: set[int] = set()
-    # What is killed may have forked in between: look again until the sweep finds nothing new.
-    while left := marked(value) - killed:
+    # What is killed may have forked in between: look again until nothing new is found. Once is not enough: one that
+    # forks and ends while we look is gone before we read it, and its child was born after we listed them.
+    quiet = 0
+    while quiet < _QUIET_SWEEPS:
+        left = marked(value) - killed
+        quiet = 0 if left else quiet + 1
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from spawnd.contracts.sandbox import Boundary, Child, Network
+from spawnd.errors import Unavailable
 from spawnd.process.spawn import spawn
 from spawnd.sandboxes.ground import base_environment
 from spawnd.sandboxes.watch import Watch
@@ -26,6 +27,8 @@ from spawnd.sandboxes.watch import Watch
 #: Places of the host that a room sees empty: homes, temps, sockets of services.
 _EMPTIED = ("/tmp", "/var/tmp", "/run", "/home", "/root", "/dev/shm", "/mnt", "/media", "/srv")
 _PROBE_SECONDS = 5
+#: Processes of bwrap's own around each program: one waits outside, one is the first of the namespace.
+_OWN_PROCESSES = 2
 
 
 class Bubblewrap:
@@ -82,13 +85,24 @@ class WalledRoom:
     ) -> AsyncIterator[Child]:
         # /tmp inside is the room's own folder, so that programs started one after another can share it.
         whole = {**base_environment(self.home, Path("/tmp")), **env}
+        if not _is_there(argv[0], whole.get("PATH", os.defpath), cwd, self._walls):
+            raise Unavailable(
+                f"There is no program {argv[0]!r} in the sandbox.", hint="Install it, or correct the PATH."
+            )
         command = [_program(), *self._walls, "--chdir", str(cwd), "--", *argv]
         async with AsyncExitStack() as stack:
             child = await stack.enter_async_context(
-                spawn(command, env=whole, cwd=Path("/"), stdin=stdin, merge_stderr=merge_stderr)
+                spawn(
+                    command,
+                    env=whole,
+                    cwd=Path("/"),
+                    stdin=stdin,
+                    merge_stderr=merge_stderr,
+                    processors=self._watch.processors,
+                )
             )
             stack.callback(self._watch.forget, child.pid)
-            self._watch.add(child.pid)
+            self._watch.add(child.pid, walls=_OWN_PROCESSES)
             yield child
 
 
@@ -141,6 +155,27 @@ def _resolver() -> list[str]:
     """/etc/resolv.conf often points into /run, which is emptied: open just the file it means."""
     target = Path("/etc/resolv.conf").resolve()
     return ["--ro-bind", str(target), str(target)] if target.is_file() and target.is_relative_to("/run") else []
+
+
+def _is_there(program: str, path: str, cwd: Path, walls: Sequence[str]) -> bool:
+    """Whether a room has this program. bwrap only exits with 1 if it has not, as the program itself might."""
+    if os.sep in program:
+        place = _on_host(cwd / program, walls)
+        return place is not None and shutil.which(place) is not None
+    places = [_on_host(cwd / folder, walls) for folder in path.split(os.pathsep)]
+    return any(place is not None and shutil.which(place / program) is not None for place in places)
+
+
+def _on_host(inside: Path, walls: Sequence[str]) -> Path | None:
+    """Where on the host lies what a room sees at a place; None if it is nothing of the host's."""
+    inside = Path(os.path.normpath(inside))
+    found: Path | None = None
+    for index, word in enumerate(walls):  # later ones lie over earlier ones
+        if word == "--tmpfs" and inside.is_relative_to(walls[index + 1]):
+            found = None
+        elif word in ("--bind", "--ro-bind") and inside.is_relative_to(walls[index + 2]):
+            found = Path(walls[index + 1]) / inside.relative_to(walls[index + 2])
+    return found
 
 
 def _program() -> str:

@@ -70,7 +70,14 @@ class PlainRoom:
         whole = {**base_environment(self.home, self._tmp), **env}
         async with AsyncExitStack() as stack:
             child = await stack.enter_async_context(
-                spawn(argv, env=whole, cwd=cwd, stdin=stdin, merge_stderr=merge_stderr)
+                spawn(
+                    argv,
+                    env=whole,
+                    cwd=cwd,
+                    stdin=stdin,
+                    merge_stderr=merge_stderr,
+                    processors=self._watch.processors,
+                )
             )
             stack.callback(self._watch.forget, child.pid)
             self._watch.add(child.pid)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from spawnd.contracts.control_plane import ControlPlane, Lease
 from spawnd.domain.settle import StopCause
 from spawnd.errors import Unavailable
+from spawnd.process.cancellation import heed_cancel
 from spawnd.worker.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         while True:
+            heed_cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._poked.wait()

@@ -16,6 +16,7 @@ from spawnd.contracts.sandbox import Sandbox
 from spawnd.domain.settle import StopCause
 from spawnd.errors import SpawndError, Unavailable
 from spawnd.git.mirrors import Mirrors
+from spawnd.process.cancellation import heed_cancel
 from spawnd.process.orphans import machine, start_time
 from spawnd.settings import Settings
 from spawnd.worker.attempt import run_attempt
@@ -112,6 +113,7 @@ class Worker:
                 continue  # there may be more, of another run
             if self._once and not self._running:
                 return
+            heed_cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_seconds):
                     await self._wake.wait()
@@ -139,6 +141,7 @@ class Worker:
     async def _listen(self) -> None:
         """A hint may mean work, or a directive for something that runs here."""
         while True:
+            heed_cancel()
             try:
                 await self._plane.wait_for_work(timeout_seconds=self._poll_seconds)
             except Unavailable:
@@ -165,6 +168,7 @@ class Worker:
                 await self._plane.register(info)
             except Unavailable as error:
                 log.warning("no heartbeat", extra={"error": error.message})
+            heed_cancel()
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     async def _tidy(self) -> None:
@@ -173,4 +177,5 @@ class Worker:
                 await keep_orphans(self._tools)
             except (SpawndError, OSError) as error:
                 log.warning("orphans not kept", extra={"error": str(error)})
+            heed_cancel()
             await asyncio.sleep(_ORPHANS_SECONDS)

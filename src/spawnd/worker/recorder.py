@@ -17,6 +17,7 @@ from spawnd.domain.facts import Fact, Stored
 from spawnd.domain.failures import Failure
 from spawnd.domain.settle import StopCause
 from spawnd.errors import StaleLease, Unavailable
+from spawnd.process.cancellation import heed_cancel
 from spawnd.telemetry.redact import Redactor
 from spawnd.worker.stopping import Stop
 
@@ -85,6 +86,7 @@ class Recorder:
 
     async def _run(self) -> None:
         while not self.lost:
+            heed_cancel()
             await self._some.wait()
             self._some.clear()
             if len(self._waiting) < _BATCH:

@@ -168,7 +168,7 @@ async def test_a_folder_that_cannot_be_made_is_said_plainly(tmp_path: Path) -> N
     (tmp_path / "file").write_text("x")
 
     with pytest.raises(Unwritable, match="Artifacts cannot be stored in") as caught:
-        LocalArtifacts(tmp_path / "file" / "artifacts")
+        await LocalArtifacts(tmp_path / "file" / "artifacts").put(b"x")
 
     assert "SPAWND_HOME" in str(caught.value.hint)
 

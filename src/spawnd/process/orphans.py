@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 #: The environment variable that marks everything started for an attempt; its value is ``<attempt>-<token>``.
@@ -37,28 +38,33 @@ def descendants(*pids: int) -> set[int]:
 
 def marked(value: str) -> set[int]:
     """Processes whose environment carries ``MARK=value``. Others' processes cannot be read and are not found."""
+    return set(_marked(value))
+
+
+def _marked(value: str) -> Iterator[int]:
     wanted = f"{MARK}={value}".encode()
-    found = set()
-    for entry in _pids():
+    # The youngest first: what lives for milliseconds, and forks before it goes, must be read before it is gone.
+    for entry in sorted(_pids(), reverse=True):
         with contextlib.suppress(OSError):
-            if wanted in (_PROC / str(entry) / "environ").read_bytes().split(b"\0"):
-                found.add(entry)
-    return found - {os.getpid()}
+            if entry != os.getpid() and wanted in (_PROC / str(entry) / "environ").read_bytes().split(b"\0"):
+                yield entry
 
 
 def kill_marked(value: str) -> int:
     """SIGKILL everything marked, until nothing is left; returns how many were killed."""
-    killed: set[int] = set()
-    # What is killed may have forked in between: look again until nothing new is found. Once is not enough: one that
-    # forks and ends while we look is gone before we read it, and its child was born after we listed them.
+    killed: set[tuple[int, str | None]] = set()
+    # What is killed may have forked in between: look again until nothing is found. Once is not enough: one that forks
+    # and ends while we look is gone before we read it, and its child was born after we listed them.
     quiet = 0
     while quiet < _QUIET_SWEEPS:
-        left = marked(value) - killed
-        quiet = 0 if left else quiet + 1
-        for pid in left:
+        quiet += 1
+        for pid in _marked(value):
+            if (who := (pid, start_time(pid))) in killed:
+                continue  # it takes its time to die
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        killed |= left
+            killed.add(who)
+            quiet = 0
     return len(killed)
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -40,6 +41,12 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def schema(server: str) -> Iterator[str]:
     """A fresh schema at the newest version, dropped afterwards."""
+    with new_schema(server) as name:
+        yield name
+
+
+@contextmanager
+def new_schema(server: str) -> Iterator[str]:
     name = f"t_{secrets.token_hex(6)}"
     store_schema.upgrade(server, name)
     with psycopg.connect(server, autocommit=True) as connection:
@@ -86,6 +93,15 @@ async def system(server: str, schema: str, tmp_path: Path, repo: Path) -> AsyncI
     settings = Settings.load(database_url=server, schema_name=schema, home=tmp_path / "home", poll_seconds=0.5)
     async with open_system(settings, repo) as opened:
         yield opened
+
+
+@pytest.fixture
+async def neighbour(server: str, tmp_path: Path, repo: Path) -> AsyncIterator[System]:
+    """Another installation on the same machine, which knows nothing of the first."""
+    with new_schema(server) as schema:
+        settings = Settings.load(database_url=server, schema_name=schema, home=tmp_path / "neighbour", poll_seconds=0.5)
+        async with open_system(settings, repo) as opened:
+            yield opened
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 
 from provider.scripted import ScriptedProvider, Turn, cut, fail, hang, say, shell
 from spawnd import assembly
-from spawnd.process.orphans import marked
-from systems import System, agent, git
+from systems import System, agent, git, processes_of
 
 RUNTIMES = ("codex", "claude")
 #: A model that the price table knows, so that codex has a cost too.
@@ -169,7 +168,7 @@ async def test_a_hang_is_ended_by_the_time_limit(
 
     document = await system.finish(plan(runtime, runtime_timeout_seconds=3))
 
-    assert agent(document, "worker").status == "timed_out"
+    assert agent(document, "worker").status == "timed_out", agent(document, "worker").reason
     assert provider.hanging.is_set()
 
 
@@ -182,15 +181,17 @@ async def test_cancel_in_the_middle_of_a_tool_leaves_no_process(
 
     async with system.worker():
         await system.when(run_id, lambda event: event.type == "tool_called")
-        marks = [f"{row['id']}-{row['token']}" for row in await system.rows("SELECT id, token FROM attempts")]
-        assert any(marked(mark) for mark in marks)
+        async with asyncio.timeout(10):
+            while not (system.workspace(run_id, "worker") / "a.txt").exists():
+                await asyncio.sleep(0.05)
+        assert processes_of(run_id)
         began = time.monotonic()
         await system.client.cancel(run_id)
         document = await system.ended(run_id)
         seconds = time.monotonic() - began
 
     assert agent(document, "worker").status == "cancelled"
-    assert not any(marked(mark) for mark in marks)
+    assert not processes_of(run_id)
     assert seconds < 4  # 2 s until nothing runs, and the work is put on record
     # What it had done is kept.
     result = await system.client.result(run_id, agent="worker")

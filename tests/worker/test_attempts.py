@@ -127,7 +127,7 @@ async def test_a_runtime_that_hits_its_limit_is_timed_out_and_its_work_is_kept(s
     command = "echo half > half; sleep 1000"
     document = await system.finish(plan(one("a", command=command, runtime_timeout_seconds=0.5)))
 
-    assert (document.run.status, document.agents[0].status) == ("timed_out", "timed_out")
+    assert (document.run.status, document.agents[0].status) == ("timed_out", "timed_out"), document.agents[0].reason
     assert document.attempts[0].failure_class == "timeout"
     assert (await system.files(document.run.run_id, "a"))["half"] == "half\n"
     assert processes_of(document.run.run_id) == set()

@@ -248,3 +248,27 @@ async def test_a_lease_that_cannot_be_renewed_is_given_up_when_its_time_is_over_
     assert work.cancelled()
     assert 0.55 <= took < 0.9
     assert plane.renewals >= 1
+
+
+async def test_an_attempt_of_the_same_number_of_another_installation_is_left_alone(
+    system: System, neighbour: System
+) -> None:
+    # Without a sandbox, what belongs to an attempt is found by its mark alone.
+    for one_of_them in (system, neighbour):
+        one_of_them.settings = one_of_them.settings.model_copy(update={"sandbox": "none"})
+    ours = await system.submit(plan(one("a", command="echo begun; sleep 1000")))
+    theirs = await neighbour.submit(plan(one("a", command="echo begun; while ! test -f go; do sleep 0.05; done")))
+    async with system.worker(), neighbour.worker():
+        await system.event(ours, "message", text="begun")
+        await neighbour.event(theirs, "message", text="begun")
+        numbers = [await each.rows("SELECT id, token FROM attempts") for each in (system, neighbour)]
+        assert numbers[0] == numbers[1]
+
+        await system.client.cancel(ours)
+        await system.ended(ours)
+        assert processes_of(theirs)
+        (neighbour.workspace(theirs, "a") / "go").touch()
+        document = await neighbour.ended(theirs)
+
+    assert document.run.status == "completed"
+    assert processes_of(ours) == set()

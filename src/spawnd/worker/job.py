@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +46,9 @@ class Job:
     continued: bool = False  #: the workspace holds what the last attempt left
     patch_sha256: str | None = None
     bundle_sha256: str | None = None
-
-    @property
-    def mark(self) -> str:
-        """The value of ``MARK`` in everything started for this attempt."""
-        lease = self.assignment.lease
-        return f"{lease.attempt_id}-{lease.token}"
+    #: The value of ``MARK`` in everything started for this attempt. By chance, not by number: what carries it may be
+    #: killed, and another installation on this machine counts its attempts from 1 too.
+    mark: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def state_dir(self) -> Path:

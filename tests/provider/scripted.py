@@ -99,7 +99,7 @@ class ScriptedProvider:
         self._server.server_close()
 
     def take(self, body: dict[str, Any], headers: dict[str, str]) -> Turn:
-        if not body.get("tools"):
+        if not body.get("tools") and not _runs_scripts(body):
             return say("a title")
         with self._lock:
             self.requests.append(body)
@@ -280,6 +280,16 @@ def _responses(body: dict[str, Any], turn: Turn) -> Stream:
 
 def _shell_call(body: dict[str, Any], command: str) -> dict[str, Any]:
     """A call of the shell tool that the program offers: its name and arguments differ by version and model."""
+    if _runs_scripts(body):
+        return {
+            "type": "custom_tool_call",
+            "id": f"ctc_{next(_NUMBERS)}",
+            "call_id": f"call_{next(_NUMBERS)}",
+            "name": "exec",
+            "namespace": "functions",
+            "input": f"text(await tools.exec_command({json.dumps({'cmd': command})}));",
+            "status": "completed",
+        }
     offered = {tool.get("name") or tool.get("type") for tool in body["tools"]}
     shapes: dict[str, dict[str, Any]] = {
         "exec_command": {"cmd": command},
@@ -295,6 +305,12 @@ def _shell_call(body: dict[str, Any], command: str) -> dict[str, Any]:
         "arguments": json.dumps(shapes[name]),
         "status": "completed",
     }
+
+
+def _runs_scripts(body: dict[str, Any]) -> bool:
+    """Whether codex offers its tools to scripts alone, in an item of the input, as with its newest models."""
+    items = body.get("input")
+    return isinstance(items, list) and any(item.get("type") == "additional_tools" for item in items)
 
 
 def _chat(body: dict[str, Any], turn: Turn) -> Stream:

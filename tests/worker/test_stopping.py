@@ -70,6 +70,18 @@ async def test_a_cost_budget_that_pauses_keeps_the_work_and_goes_on_with_a_highe
     assert (await system.files(run_id, "a")).keys() >= {"half", "done"}
 
 
+async def test_a_cost_that_nobody_knows_is_said_once_and_is_not_nothing(system: System) -> None:
+    used = '::spawnd {"type": "usage", "input_tokens": %d, "model": "model-without-a-price"}'
+    command = "; ".join(f"echo '{used % count}'" for count in (10, 20))
+    document = await system.finish(plan(one("a", command=command), cost_budget={"total_usd": 1}))
+
+    assert (document.run.cost_unknown, document.agents[0].cost_unknown) == (True, True)
+    notices = [event.data["message"] for event in await system.events(document.run.run_id) if event.type == "notice"]
+    assert [
+        message for message in notices if "SPAWND_PRICES_FILE" in message and "model-without-a-price" in message
+    ] == [notices[0]]
+
+
 async def test_a_cost_budget_that_warns_only_says_so(system: System) -> None:
     command = "echo '" + '::spawnd {"type": "usage", "input_tokens": 1, "cost_usd": 2}' + "'"
     text = plan(one("a", command=command), cost_budget={"total_usd": 1, "on_exceed": "warn"})

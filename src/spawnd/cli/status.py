@@ -60,7 +60,7 @@ def _list(limit: int, before: str | None, states: list[str], *, json: bool) -> N
                 tables.state_text(row.status),
                 f"{row.agents_completed}/{row.agents_total}",
                 elapsed(row.started_at, row.finished_at),
-                money(row.cost_usd),
+                money(row.cost_usd, unknown=row.cost_unknown),
                 elapsed(row.created_at, None),
                 row.source_repo,
             )

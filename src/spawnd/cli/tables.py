@@ -27,7 +27,7 @@ def headline(run: RunRow) -> Text:
     parts = [
         f"{run.agents_completed} of {run.agents_total} done",
         elapsed(run.started_at, run.finished_at) or "not started",
-        f"{money(run.cost_usd)} of {money(run.cost_budget_usd)}",
+        f"{money(run.cost_usd, unknown=run.cost_unknown)} of {money(run.cost_budget_usd)}",
     ]
     reason = f"  {run.status_reason}" if run.status_reason else ""
     return Text.assemble(

@@ -25,7 +25,7 @@ _RUN = """
 SELECT r.run_id, r.name, r.state AS status, r.state_reason AS status_reason, r.created_at, r.started_at,
        r.finished_at, r.source_repo, r.source_ref, r.source_sha, r.submitted_via, r.agents_total, r.agents_open,
        r.agents_running, r.concurrency_limit, r.spent_usd AS cost_usd, r.cost_budget_usd, r.on_exceed, r.last_seq,
-       r.notices,
+       r.notices, EXISTS (SELECT 1 FROM agents a WHERE a.run = r.id AND a.cost_unknown) AS cost_unknown,
        (SELECT count(*) FROM agents a WHERE a.run = r.id AND a.state = 'completed') AS agents_completed
 FROM runs r
 """

@@ -52,6 +52,8 @@ class RunRow(Document):
     agents_completed: int = 0
     concurrency_limit: int | None
     cost_usd: Usd
+    #: Tokens were used for which no price is known: the cost is more than ``cost_usd``.
+    cost_unknown: bool = False
     cost_budget_usd: Usd
     on_exceed: str
     last_seq: int

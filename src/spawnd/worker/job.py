@@ -46,6 +46,7 @@ class Job:
     continued: bool = False  #: the workspace holds what the last attempt left
     patch_sha256: str | None = None
     bundle_sha256: str | None = None
+    unpriced: bool = False  #: it was said that no price is known for its model
     #: The value of ``MARK`` in everything started for this attempt. By chance, not by number: what carries it may be
     #: killed, and another installation on this machine counts its attempts from 1 too.
     mark: str = field(default_factory=lambda: secrets.token_hex(16))

@@ -95,6 +95,7 @@ CREATE TABLE agents (
 ) WITH (fillfactor = 70);
 -- The claim walks this and nothing else; finished, waiting and blocked agents are not in it.
 CREATE INDEX agents_ready ON agents (run, priority DESC, id) WHERE state = 'ready';
+CREATE INDEX agents_cost_unknown ON agents (run) WHERE cost_unknown;
 CREATE INDEX agents_due ON agents (due_at) WHERE state = 'waiting' AND due_at IS NOT NULL;
 
 CREATE TABLE edges (

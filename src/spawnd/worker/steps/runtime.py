@@ -29,6 +29,7 @@ from spawnd.telemetry.redact import Speech, StreamRedactor
 from spawnd.worker.job import Job
 from spawnd.worker.steps.prompt import system_prompt, user_prompt
 
+_UNPRICED = "No price is known for {}: budgets cannot hold its cost. SPAWND_PRICES_FILE can name one."
 _TRANSCRIPT_MAX = 32 * 1024 * 1024
 
 
@@ -147,6 +148,9 @@ async def _report(job: Job, event: RuntimeEvent, transcript: Transcript, speech:
             await add(f.ToolReturned(event.call_id, event.output, event.is_error, event.exit_code))
         case UsageReported(usage=usage):
             await add(f.Used(usage))
+            if usage.cost_usd is None and usage.input_tokens + usage.output_tokens > 0 and not job.unpriced:
+                job.unpriced = True
+                await add(f.Noted("notice", {"message": _UNPRICED.format(usage.model or "its model")}))
         case Notice(message=message):
             await add(f.Noted("notice", {"message": message}))
 

@@ -26,18 +26,21 @@ async def snapshot(job: Job) -> None:
 
 async def store(job: Job) -> None:
     """Store the patch and the bundle as artifacts."""
-    assert job.workspace is not None and job.snapshot is not None
+    assert job.workspace is not None and job.snapshot is not None and job.source_sha is not None
     taken, mirror = job.snapshot, job.workspace.mirror
     if taken.skipped:
         words = f"left out of the record, larger than 100 MB: {', '.join(taken.skipped[:10])}"
         await job.recorder.add(Noted("files_skipped", {"message": words, "files": list(taken.skipped[:100])}))
-    if taken.sha == taken.base_sha:
+    if taken.sha != taken.base_sha:
+        data = await patch.diff(mirror, taken.base_sha, taken.sha)
+        job.patch_sha256 = await job.recorder.store("patch", data, content_type="text/x-diff")
+    if taken.sha == job.source_sha:
         return
-    data = await patch.diff(mirror, taken.base_sha, taken.sha)
-    job.patch_sha256 = await job.recorder.store("patch", data, content_type="text/x-diff")
-    bundle = await patch.bundle(mirror, taken.base_sha, taken.sha)
-    if job.recorder.redactor.bytes_(data) == data:
-        # The bundle cannot be redacted without breaking it: it leaves the machine only when there was no secret.
+    # Another machine has the source and no more: what this began from travels along, if it is a merge made here.
+    whole = await patch.diff(mirror, job.source_sha, taken.sha)
+    if job.recorder.redactor.bytes_(whole) == whole:
+        # A bundle cannot be redacted without breaking it: it leaves the machine only when there was no secret.
+        bundle = await patch.bundle(mirror, job.source_sha, taken.sha)
         job.bundle_sha256 = await job.recorder.store(
             "bundle", bundle, content_type="application/x-git-bundle", clean=True
         )

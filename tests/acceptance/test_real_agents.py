@@ -230,3 +230,30 @@ async def test_no_secret_is_in_the_record(
             assert secret not in row["words"], table["name"]
     for path in await asyncio.to_thread(lambda: list(system.settings.artifacts.rglob("*"))):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("runtime", ["codex"], indirect=True)
+async def test_a_lent_login_works_and_is_not_on_record_whatever_the_agent_prints(
+    system_with_provider: System,
+    provider: ScriptedProvider,
+    runtime: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    system, key = system_with_provider, "login-0123456789-of-the-user"
+    login = tmp_path / "login"
+    login.mkdir()
+    (login / "auth.json").write_text(f'{{"OPENAI_API_KEY": "{key}"}}')
+    for variable in ("OPENAI_API_KEY", "CODEX_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("SPAWND_CODEX_AUTH_DIR", str(login))
+    provider.play([shell("cat $CODEX_HOME/auth.json > a.txt; cat $CODEX_HOME/auth.json"), say(f"the key is {key}")])
+
+    document = await system.finish(plan(runtime).replace("OPENAI_API_KEY: TEST_KEY, ", ""))
+
+    assert document.run.status == "completed", document.agents[0].reason
+    assert provider.headers[0]["authorization"] == f"Bearer {key}"
+    trace = await system.client.trace(document.run.run_id)
+    assert "[redacted]" in str(trace.tool_calls[0].output) and key not in str(trace)
+    assert key not in await system.artifact(document.run.run_id, "patch")
+    assert (login / "auth.json").read_text() == f'{{"OPENAI_API_KEY": "{key}"}}'

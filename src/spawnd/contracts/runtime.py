@@ -39,7 +39,8 @@ class Probe:
     ``ready`` means installed and, as far as can be told without a call, logged in. ``readable`` are the
     folders that a sandbox must show for the program to run. ``variables`` are the names in ``env`` from which
     it takes its login and addresses: what a plan made from the command line refers to. ``login`` is the folder of
-    the user's own login, from which an agent's private one is seeded.
+    the user's own login, from which an agent's private one is seeded; ``secrets`` are its values that must never be
+    on record.
     """
 
     installed: bool
@@ -50,6 +51,7 @@ class Probe:
     readable: tuple[Path, ...] = ()
     variables: tuple[str, ...] = ()
     login: Path | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class ClaudeRuntime:
             readable=programs.places(program),
             variables=names,
             login=login,
+            secrets=programs.secrets_in(login / _CREDENTIALS),
         )
 
     def credential(self, env_refs: Mapping[str, str]) -> str | None:

@@ -74,6 +74,7 @@ class CodexRuntime:
             readable=programs.places(program),
             variables=keys,
             login=login,
+            secrets=programs.secrets_in(login / _SEEDS[0]),
         )
 
     def credential(self, env_refs: Mapping[str, str]) -> str | None:
@@ -299,8 +300,12 @@ def _prepare(home: Path, brief: Brief) -> None:
     if source is None:
         return
     # A key that the plan names is the login; a login of the user's is then none of the agent's business.
-    names = _SEEDS[1:] if any(name in brief.env for name in _KEYS) else _SEEDS
+    names = _SEEDS[1:] if _has_key(brief) else _SEEDS
     programs.seed(source, home, names)
+
+
+def _has_key(brief: Brief) -> bool:
+    return any(name in brief.env for name in _KEYS)
 
 
 def _environment(brief: Brief, home: Path) -> dict[str, str]:
@@ -328,7 +333,8 @@ def _command(program: Path, brief: Brief, resume: str | None) -> list[str]:
             "name": "spawnd",
             "base_url": address,
             "wire_api": "responses",
-            "env_key": "CODEX_API_KEY",
+            # Without a key in the environment it is the login that serves this address too.
+            **({"env_key": "CODEX_API_KEY"} if _has_key(brief) else {"requires_openai_auth": True}),
             "request_max_retries": _OWN_RETRIES,
             "stream_max_retries": _OWN_RETRIES,
         }

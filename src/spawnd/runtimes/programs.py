@@ -19,6 +19,8 @@ from typing import Any, Final
 from spawnd.contracts.runtime import Notice, RuntimeEvent
 
 _VERSION_SECONDS = 20
+#: Shorter values of a login are names, modes and addresses.
+_SECRET_MIN = 20
 #: What a tool call or its answer may hold in a row; the transcript has the rest.
 BOUND = 64 * 1024
 #: More than one attempt can use or cost; such a number is a misreading.
@@ -105,6 +107,26 @@ def seed(source: Path, target: Path, names: Sequence[str]) -> None:
         fresh.touch(mode=0o600)
         fresh.write_bytes(origin.read_bytes())
         fresh.replace(copy)
+
+
+def secrets_in(path: Path) -> tuple[str, ...]:
+    """Every value of a login's JSON file that is long enough to be a secret; none if it cannot be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return ()
+    found, todo = [], [value]
+    while todo:
+        match todo.pop():
+            case dict() as mapping:
+                todo += mapping.values()
+            case list() as items:
+                todo += items
+            case str() as text if len(text) >= _SECRET_MIN and not any(letter.isspace() for letter in text):
+                found.append(text)
+            case _:
+                pass
+    return tuple(found)
 
 
 def record(line: bytes) -> dict[str, Any] | None:

@@ -55,10 +55,15 @@ class Redactor:
     """Knows the secrets of one attempt."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        values = sorted(_forms(secrets), key=len, reverse=True)
+        self._secrets = tuple(secrets)
+        values = sorted(_forms(self._secrets), key=len, reverse=True)
         self._known = re.compile(b"|".join(re.escape(value) for value in values)) if values else None
         self._several_lines = [value for value in values if b"\n" in value]
         self.longest = max(map(len, values), default=0)
+
+    def knowing(self, secrets: Iterable[str]) -> Redactor:
+        """One that knows these too."""
+        return Redactor([*self._secrets, *secrets])
 
     def bytes_(self, data: bytes) -> bytes:
         """``data`` without secrets."""

@@ -38,6 +38,7 @@ async def execute(job: Job, runtime: Runtime) -> Finished:
     spec, recorder = job.assignment.spec, job.recorder
     job.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     probe = await asyncio.to_thread(runtime.probe, job.tools.settings.environ)
+    recorder.redactor = recorder.redactor.knowing(probe.secrets)
     brief = Brief(
         run_id=job.assignment.run_id,
         agent=job.assignment.agent,

@@ -6,10 +6,11 @@ Everything is imported where it is used: the CLI's start-up pays for nothing tha
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import TracebackType
@@ -20,6 +21,7 @@ from spawnd.contracts.client import Client
 from spawnd.contracts.runtime import Runtime
 from spawnd.contracts.sandbox import Sandbox
 from spawnd.errors import Unavailable, UsageError
+from spawnd.process.cancellation import heed_cancel
 from spawnd.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
     from spawnd.maintenance.relay import Relay
     from spawnd.plan.compiled import CompiledAgent
     from spawnd.store.database import Database
+    from spawnd.store.embedded import EmbeddedPostgres
     from spawnd.worker.loop import Worker
+
+log = logging.getLogger(__name__)
+
+_REVIVE_SECONDS = 1.0
 
 #: The order in which sandboxes are preferred; one that isolates comes first.
 SANDBOX_ORDER = ("bubblewrap", "none")
@@ -91,16 +98,16 @@ def upgrade_database(settings: Settings) -> tuple[str | None, str]:
     """Bring the configured database's schema to this version; returns (from, to)."""
     from spawnd.store import schema
 
-    with _server(settings) as conninfo:
-        return schema.upgrade(conninfo, settings.schema_name)
+    with closing(_Server(settings)) as server:
+        return schema.upgrade(server.start(), settings.schema_name)
 
 
 def database_revision(settings: Settings) -> tuple[str | None, str]:
     """(the revision the database is at, the one that this version needs)."""
     from spawnd.store import schema
 
-    with _server(settings) as conninfo:
-        return schema.current(conninfo, settings.schema_name), schema.HEAD
+    with closing(_Server(settings)) as server:
+        return schema.current(server.start(), settings.schema_name), schema.HEAD
 
 
 @asynccontextmanager
@@ -112,9 +119,9 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
     from spawnd.store.database import Database
 
     async with AsyncExitStack() as stack:
-        server = _server(settings)
-        conninfo = await asyncio.to_thread(server.__enter__)
-        stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
+        server = _Server(settings)
+        conninfo = await asyncio.to_thread(server.start)
+        stack.push_async_callback(asyncio.to_thread, server.close)
         if settings.database_url is None:
             if await asyncio.to_thread(schema.current, conninfo, settings.schema_name) != schema.HEAD:
                 await asyncio.to_thread(schema.upgrade, conninfo, settings.schema_name)
@@ -125,6 +132,7 @@ async def open_backends(settings: Settings) -> AsyncIterator[Backends]:
         relay = Relay(database, bus, poll_seconds=settings.poll_seconds)
         group = await stack.enter_async_context(_Background())
         group.start(relay.run())
+        group.start(server.revive(database))
         yield Backends(database, bus, relay)
 
 
@@ -218,19 +226,42 @@ class _Background:
             await self._group.__aexit__(None, None, None)
 
 
-@contextlib.contextmanager
-def _server(settings: Settings) -> Iterator[str]:
-    """The conninfo of the database, for as long as the block lasts."""
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    from spawnd.store.embedded import EmbeddedPostgres
+class _Server:
+    """The database's server: the one that is configured, or the embedded one for as long as we use it."""
 
-    server = EmbeddedPostgres(settings.home, environ=settings.environ)
-    try:
-        yield server.start()
-    finally:
-        server.close()
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._embedded: EmbeddedPostgres | None = None
+        # Threads start and close it, and it is used by one at a time.
+        self._one_at_a_time = threading.Lock()
+
+    def start(self) -> str:
+        """Its conninfo. Called again, it brings back an embedded server that was killed."""
+        if self._settings.database_url is not None:
+            return self._settings.database_url.get_secret_value()
+        with self._one_at_a_time:
+            if self._embedded is None:
+                from spawnd.store.embedded import EmbeddedPostgres
+
+                self._embedded = EmbeddedPostgres(self._settings.home, environ=self._settings.environ)
+            return self._embedded.start()
+
+    def close(self) -> None:
+        with self._one_at_a_time:
+            if self._embedded is not None:
+                self._embedded.close()
+
+    async def revive(self, database: Database) -> None:
+        """Bring the embedded server back whenever it is noticed to be gone. An external one is its operator's."""
+        while self._embedded is not None:
+            heed_cancel()
+            await database.away.wait()
+            database.away.clear()
+            try:
+                await asyncio.to_thread(self.start)
+            except Unavailable as error:
+                log.warning("the database is away", extra={"error": error.message})
+            await asyncio.sleep(_REVIVE_SECONDS)
 
 
 def _load(group: str) -> tuple[dict[str, Any], dict[str, str]]:

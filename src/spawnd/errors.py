@@ -6,6 +6,7 @@
     ├── NotFound                no such run, agent, artifact …             exit 3
     ├── Conflict                it exists already, or moved meanwhile      exit 1
     ├── Unavailable             a backend or program is missing or down    exit 4
+    │   ├── Closed              this process has left what it asks         exit 4
     │   ├── Unwritable          a disk is full or read-only                exit 4
     │   └── SchemaOutdated      the database needs `spawnd db upgrade`     exit 4
     ├── Refused                 a policy says no                           exit 2
@@ -102,6 +103,13 @@ class Unwritable(Unavailable):
     """A disk or directory of ours takes no more: full, or read-only. Waiting does not mend it."""
 
     code = "unwritable"
+    retryable = False
+
+
+class Closed(Unavailable):
+    """This process has left what it asks: waiting would never end."""
+
+    code = "closed"
     retryable = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 
@@ -126,3 +127,17 @@ def test_a_second_ctrl_c_ends_an_agent_that_does_not_want_to_stop(shell: Shell, 
     assert ended.code == 130, ended
     assert "Traceback" not in ended.stderr, ended.stderr
     assert processes_of(run_id) == set()
+
+
+def test_a_run_goes_on_although_its_embedded_database_is_killed(shell: Shell) -> None:
+    command = "for i in 1 2 3 4 5 6; do echo tick $i; sleep 0.5; done; echo done > out"
+    file = shell.write("plan.json", plan(one("a", command=command)))
+    env = {"SPAWND_DATABASE_URL": None}
+    running = shell.start("run", "-f", file, env=env)
+    running.wait_for("“tick 2”")
+    os.kill(int((shell.data / "postgres/data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    said = running.ended()
+
+    assert said.code == 0, said.stderr
+    document = shell("status", "latest", "--json", env=env).document
+    assert [attempt["status"] for attempt in document["attempts"]] == ["succeeded"]

@@ -53,7 +53,7 @@ class PostgresBus:
                     [self._channel, payloads],
                 )
             except psycopg.Error as error:
-                log.warning("hints not sent", extra={"error": str(error).strip()})
+                log.warning("hints not sent", extra={"error": _first_line(error)})
                 if self._sender is not None:
                     await self._sender.close()
                     self._sender = None
@@ -103,7 +103,7 @@ class PostgresBus:
                     with contextlib.suppress(ValueError):  # a topic of a newer version
                         ear.put(frozenset({Hint(Topic(topic), key)}))
             except psycopg.Error as error:
-                log.warning("hints interrupted", extra={"error": str(error).strip()})
+                log.warning("hints interrupted", extra={"error": _first_line(error)})
                 heed_cancel()
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
@@ -133,3 +133,8 @@ class PostgresEar:
         self._some.clear()
         heard, self._heard = frozenset(self._heard), set()
         return heard
+
+
+def _first_line(error: Exception) -> str:
+    """What happened, without libpq's advice below."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -35,6 +35,8 @@ def log_to_stderr(*, verbose: bool = False) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    # The driver tells each lost connection in several lines; what comes of it we tell ourselves, in one.
+    logging.getLogger("psycopg").setLevel(logging.WARNING if verbose else logging.ERROR)
 
 
 def default_slots() -> int:

@@ -51,14 +51,19 @@ async def _work_on(settings: Settings, begin: Begin, *, slots: int, json: bool, 
             ) as worker:
                 serving = asyncio.create_task(worker.run())
                 on_second.append(serving.cancel)
-                document = await _shown(client, opened, serving, interrupted, quiet=json)
-                if interrupted.is_set():
-                    output.note("stopping; what the agents did so far is kept (Ctrl-C again kills them at once)")
-                    worker.stop()
-                else:
-                    worker.drain()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await serving
+                try:
+                    document = await _shown(client, opened, serving, interrupted, quiet=json)
+                    if interrupted.is_set():
+                        output.note("stopping; what the agents did so far is kept (Ctrl-C again kills them at once)")
+                        worker.stop()
+                    else:
+                        worker.drain()
+                except BaseException:
+                    worker.stop()  # whatever it is, what runs is handed back before the database is left
+                    raise
+                finally:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await serving
         if json:
             output.document(document if not interrupted.is_set() else await client.run(run_id))
         elif not interrupted.is_set():

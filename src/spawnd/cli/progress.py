@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from spawnd.cli import lines, output, tables
 from spawnd.contracts.client import Client
+from spawnd.errors import Unavailable
 from spawnd.wire.events import EventRow
 from spawnd.wire.runs import RunDocument
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _REDRAW_SECONDS = 0.25
 #: Reasons can change without an event, as when a worker comes or goes.
 _REREAD_SECONDS = 3.0
+#: How long until a database that does not answer is asked again.
+_AWAY_SECONDS = 1.0
 #: The status document of a large run is not cheap: of the time, at most this part is spent reading it.
 _READING_SHARE = 0.1
 #: Lines of the screen that are not agents.
@@ -93,7 +96,7 @@ async def follow(
 ) -> RunDocument:
     """Show progress, events above number ``after``, until the run has ended, or with ``until_stuck`` until nothing
     goes on without a person. Returns the last document."""
-    document = await client.run(run_id)
+    document = await _document(client, run_id)
     events = client.follow(run_id, after=after)
     coming = asyncio.ensure_future(_next(events))
     read_at, reading, changed = time.monotonic(), 0.0, False
@@ -104,7 +107,7 @@ async def follow(
             while coming.done():
                 event = coming.result()
                 if event is None:
-                    return await client.run(run_id)
+                    return await _document(client, run_id)
                 show.event(event)
                 changed = True
                 coming = asyncio.ensure_future(_next(events))
@@ -112,7 +115,7 @@ async def follow(
             age = time.monotonic() - read_at
             if age >= max(_REDRAW_SECONDS if changed else _REREAD_SECONDS, reading / _READING_SHARE):
                 began = time.monotonic()
-                document = await client.run(run_id)
+                document = await _document(client, run_id)
                 read_at, changed = time.monotonic(), False
                 reading = read_at - began
                 if until_stuck and needs_a_person(document):
@@ -120,6 +123,17 @@ async def follow(
     finally:
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _document(client: Client, run_id: str) -> RunDocument:
+    """The run as it is, as soon as the database answers: one that is away for a moment ends nobody's evening."""
+    while True:
+        try:
+            return await client.run(run_id)
+        except Unavailable as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(_AWAY_SECONDS)
 
 
 async def _next(events: AsyncIterator[EventRow]) -> EventRow | None:

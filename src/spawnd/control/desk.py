@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal
 
@@ -13,7 +15,7 @@ from spawnd.control.plane import Relay
 from spawnd.control.submit import submit
 from spawnd.domain.resume import Action, Item, plan_resume, plan_retry
 from spawnd.domain.states import RunState, is_ended
-from spawnd.errors import NotFound, UsageError
+from spawnd.errors import NotFound, Unavailable, UsageError
 from spawnd.git.mirrors import Mirrors
 from spawnd.plan.compiled import CompiledAgent, CompiledPlan
 from spawnd.store import endings, events, outbox, reads, runs, steering, workers
@@ -25,6 +27,9 @@ from spawnd.wire.workers import WorkerList
 
 _FOLLOW_POLL_SECONDS = 2.0
 _FOLLOW_PAGE = 500
+_AWAY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -109,10 +114,17 @@ class Desk:
         key = await self._key(run_id)
         async with self._bus.listen([Topic.RUN]) as ear:
             while True:
-                # The state first: if it has ended, the page read after it holds the last event.
-                ended = await self._ended(run_id)
-                async with self._database.connection() as connection:
-                    page = await events.read(connection, key, after=after, limit=_FOLLOW_PAGE)
+                try:
+                    # The state first: if it has ended, the page read after it holds the last event.
+                    ended = await self._ended(run_id)
+                    async with self._database.connection() as connection:
+                        page = await events.read(connection, key, after=after, limit=_FOLLOW_PAGE)
+                except Unavailable as error:
+                    if not error.retryable:
+                        raise
+                    log.warning("events wait", extra={"error": error.message})
+                    await asyncio.sleep(_AWAY_SECONDS)
+                    continue
                 for event in page:
                     yield event
                     after = event.seq

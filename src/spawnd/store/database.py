@@ -18,7 +18,7 @@ from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from pydantic_core import to_json
 
-from spawnd.errors import Unavailable
+from spawnd.errors import Closed, Unavailable
 
 Row = dict[str, Any]
 Params = Mapping[str, Any] | Sequence[Any] | None
@@ -71,6 +71,8 @@ class Database:
     def __init__(self, conninfo: str, *, schema: str, max_connections: int = 10) -> None:
         self.conninfo = conninfo
         self.schema = schema
+        #: Set when the server did not answer, by whoever noticed.
+        self.away = asyncio.Event()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] = AsyncConnectionPool(
             conninfo,
             min_size=1,
@@ -108,7 +110,7 @@ class Database:
             async with self._borrowed() as connection:
                 yield Transaction(connection)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise unavailable(error) from error
+            raise self._gone(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -121,7 +123,11 @@ class Database:
             ):
                 yield Transaction(connection, pipeline)
         except (PoolTimeout, PoolClosed, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise unavailable(error) from error
+            raise self._gone(error) from error
+
+    def _gone(self, error: Exception) -> Unavailable:
+        self.away.set()
+        return unavailable(error)
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[psycopg.AsyncConnection[Row]]:
@@ -138,6 +144,8 @@ class Database:
 def unavailable(error: Exception) -> Unavailable:
     """A psycopg connection failure in our own words."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, PoolClosed):
+        return Closed(f"The database was left already: {first}")
     return Unavailable(
         f"The database does not answer: {first}",
         hint="Check SPAWND_DATABASE_URL, or run `spawnd doctor`.",

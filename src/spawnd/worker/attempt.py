@@ -155,6 +155,8 @@ async def _settle(job: Job, stop: Stop, outcome: Outcome) -> None:
         except StaleLease:
             break
         except Unavailable as error:
+            if not error.retryable:
+                break
             log.warning("the ending waits", extra={"agent": assignment.agent, "error": error.message})
             await asyncio.sleep(_SETTLE_RETRY_SECONDS)
     log.warning("lease lost", extra={"agent": assignment.agent, "attempt": assignment.attempt})

@@ -19,7 +19,8 @@ def provenance(run: options.Run = "latest", agent: options.Agent = None, json: o
         output.line(f"{row.agent}, attempt {row.attempt}: {verdict}")
         output.line(f"  source   {row.source_sha} of {row.source_repo}")
         output.line(f"  started  {row.base_sha}")
-        output.line(f"  result   {row.head_sha} ({plural(row.commits, 'commit')})")
+        own = f" (with {plural(row.commits, 'commit')} of the agent's own)" if row.commits else ""
+        output.line(f"  result   {row.head_sha}{own}")
         output.line(f"  branch   {row.branch}")
         output.line(f"  change   {plural(len(row.files), 'file')}, +{row.insertions} -{row.deletions}")
         if row.patch_sha256:

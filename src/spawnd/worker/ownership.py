@@ -51,6 +51,8 @@ class Owner:
     hostname: str
     pid: int
     started: str | None
+    #: The checkout is complete: only then what is missing was removed by the agent.
+    ready: bool = False
 
     @classmethod
     def of(cls, job: Job, path: Path) -> Owner:
@@ -149,9 +151,10 @@ async def _keep(owner: Owner) -> bool:
     path, mirror = Path(owner.path), Path(owner.mirror)
     workspace = reopen(mirror, path, owner.base_sha)
     ref = work_ref(owner.run_id, owner.agent, owner.attempt)
-    # Published already: its worker died while it released the workspace, which may be half gone.
+    # Published already: its worker died while it released the workspace, which may be half gone. Not ready: it died
+    # while it made it, which may be half there, and no agent has seen it.
     published, _, _ = await git_code("rev-parse", "--verify", "--quiet", ref, git_dir=mirror)
-    if published != 0 and path.exists() and workspace.shadow.exists():
+    if published != 0 and owner.ready and path.exists() and workspace.shadow.exists():
         try:
             snapshot = await workspace.snapshot(
                 f"spawnd: {owner.run_id}/{owner.agent} (salvaged)",
@@ -162,15 +165,20 @@ async def _keep(owner: Owner) -> bool:
                     "Spawnd-Attempt": str(owner.attempt),
                 },
             )
-            if not snapshot.empty:
-                await workspace.publish(snapshot, ref)
+            await workspace.publish(snapshot, ref)
         except (SpawndError, OSError) as error:
             log.error("an orphaned workspace could not be kept", extra={"path": owner.path, "error": str(error)})
             return False
-    await workspace.release()
-    note_of(path).unlink(missing_ok=True)
+    await discard(owner)
     log.info("an orphaned workspace was kept", extra={"path": owner.path, "agent": owner.agent})
     return True
+
+
+async def discard(owner: Owner) -> None:
+    """Release a workspace in which nothing is that is not on record, and its note."""
+    path = Path(owner.path)
+    await reopen(Path(owner.mirror), path, owner.base_sha).release()
+    await asyncio.to_thread(note_of(path).unlink, missing_ok=True)
 
 
 async def keep_orphans(tools: Tools) -> list[Owner]:

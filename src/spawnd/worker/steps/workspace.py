@@ -12,7 +12,7 @@ from spawnd.git.command import git_code
 from spawnd.git.names import branch_for, work_ref
 from spawnd.git.workspace import checkout
 from spawnd.worker.job import Job
-from spawnd.worker.ownership import Owner, claim_path
+from spawnd.worker.ownership import Owner, claim_path, discard
 from spawnd.worker.steps.source import fetch
 
 
@@ -26,7 +26,12 @@ async def prepare(job: Job) -> None:
     job.continued = start != job.base_sha
     owner = Owner.of(job, path)
     await asyncio.to_thread(owner.write)
-    workspace = await checkout(job.mirror, start, path, branch=branch_for(assignment.run_id, assignment.agent))
+    try:
+        workspace = await checkout(job.mirror, start, path, branch=branch_for(assignment.run_id, assignment.agent))
+    except BaseException:  # cut short, too: nobody has worked in it yet
+        await asyncio.shield(discard(owner))
+        raise
+    await asyncio.to_thread(dataclasses.replace(owner, ready=True).write)
     job.workspace = dataclasses.replace(workspace, base_sha=job.base_sha)
     job.resume_session = await _session(job)
     data = {"start_sha": start, "continued": job.continued, "resumes_session": job.resume_session is not None}

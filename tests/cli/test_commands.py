@@ -137,6 +137,21 @@ def test_events_are_numbered_without_gaps_and_go_on_after_a_number(here: Callabl
     assert rest == everything[5:]
 
 
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [("checks", "checks"), ("artifacts", "artifacts"), ("provenance", "provenance"), ("trace", "messages")],
+)
+def test_a_limit_is_kept(here: Callable[..., Said], command: str, rows: str) -> None:
+    assert len(here(command, RUN, "--json", "--limit", "1").document[rows]) == 1
+
+
+def test_the_last_lines_of_each_log_are_shown(here: Callable[..., Said]) -> None:
+    logs = here("logs", RUN, "--json", "--limit", "1").document["logs"]
+
+    assert logs
+    assert all(len(log["text"].splitlines()) <= 1 for log in logs)
+
+
 def test_an_artifact_comes_out_as_it_was_stored(finished: Shell, tmp_path: Path) -> None:
     rows = finished("artifacts", RUN, "--json").document["artifacts"]
     (patch,) = [row["id"] for row in rows if row["kind"] == "patch" and row["agent"] == "good"]

@@ -21,6 +21,9 @@ def logs(
     agent: options.Agent = None,
     attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only this attempt [default: all].")] = None,
     step: Annotated[str | None, typer.Option("--step", help="setup, runtime or check [default: all].")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="The last so many lines of each [default: all].")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="What agents say and do as it happens.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -41,7 +44,7 @@ def logs(
     async def read(client: Client) -> list[tuple[ArtifactRow, bytes]]:
         rows = (await client.artifacts(run, agent=agent, limit=100_000)).artifacts
         wanted = [row for row in rows if row.kind in kinds and attempt in (None, row.attempt)]
-        return [(row, await client.artifact_bytes(row.sha256)) for row in wanted]
+        return [(row, _last(await client.artifact_bytes(row.sha256), limit)) for row in wanted]
 
     found = door.ask(read)
     if json:
@@ -67,3 +70,7 @@ def logs(
         sys.stdout.buffer.write(data if data.endswith(b"\n") or not data else data + b"\n")
         if row.truncated:
             output.line("[cut here: it was longer than is stored]")
+
+
+def _last(data: bytes, lines: int | None) -> bytes:
+    return data if lines is None else b"".join(data.splitlines(keepends=True)[-lines:])

@@ -6,9 +6,14 @@ from spawnd.cli import door, options, output
 from spawnd.cli.style import plural
 
 
-def provenance(run: options.Run = "latest", agent: options.Agent = None, json: options.Json = False) -> None:
+def provenance(
+    run: options.Run = "latest",
+    agent: options.Agent = None,
+    limit: options.Limit = 500,
+    json: options.Json = False,
+) -> None:
     """Which commits each piece of work came from, where it is kept, and its patch: what a review or an audit needs."""
-    found = door.ask(lambda client: client.provenance(run, agent=agent))
+    found = door.ask(lambda client: client.provenance(run, agent=agent, limit=limit))
     if json:
         output.document(found)
         return

@@ -149,9 +149,10 @@ class Desk:
         key = await self._key(run_id, agent)
         return CheckList(checks=tuple(await reads.checks(self._database, key, agent=agent, limit=limit)))
 
-    async def provenance(self, run_id: str, *, agent: str | None = None) -> ProvenanceList:
+    async def provenance(self, run_id: str, *, agent: str | None = None, limit: int = 100_000) -> ProvenanceList:
         key = await self._key(run_id, agent)
-        return ProvenanceList(provenance=tuple(await reads.provenance(self._database, key, agent=agent)))
+        rows = await reads.provenance(self._database, key, agent=agent, limit=limit)
+        return ProvenanceList(provenance=tuple(rows))
 
     async def result(self, run_id: str, *, agent: str | None = None, own: bool = False) -> Result:
         run_id = await self.resolve(run_id)

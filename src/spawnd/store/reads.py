@@ -87,7 +87,7 @@ FROM checks x {_OF} ORDER BY x.id LIMIT %(limit)s
 _PROVENANCE = f"""
 SELECT a.name AS agent, t.number AS attempt, x.accepted, r.source_repo, x.source_sha, x.base_sha, x.head_sha, x.ref,
        x.branch, x.patch_sha256, x.bundle_sha256, x.files, x.insertions, x.deletions, x.commits, x.at
-FROM provenance x JOIN runs r ON r.id = x.run {_OF} ORDER BY x.attempt
+FROM provenance x JOIN runs r ON r.id = x.run {_OF} ORDER BY x.attempt LIMIT %(limit)s
 """
 
 _MESSAGES = f"""
@@ -163,8 +163,8 @@ async def checks(database: Database, key: int, *, agent: str | None, limit: int)
     return [CheckRow(**row) for row in await _of(database, _CHECKS, key, agent, limit)]
 
 
-async def provenance(database: Database, key: int, *, agent: str | None) -> list[ProvenanceRow]:
-    return [ProvenanceRow(**row) for row in await _of(database, _PROVENANCE, key, agent, 0)]
+async def provenance(database: Database, key: int, *, agent: str | None, limit: int) -> list[ProvenanceRow]:
+    return [ProvenanceRow(**row) for row in await _of(database, _PROVENANCE, key, agent, limit)]
 
 
 async def trace(database: Database, key: int, *, agent: str | None, limit: int) -> Trace:

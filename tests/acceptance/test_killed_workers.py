@@ -49,7 +49,7 @@ async def test_200_agents_over_4_workers_killed_at_random_each_succeed_exactly_o
                 fleet.remove(victim)
                 workers.kill(victim)
                 fleet.append(workers.start(slots=3))
-    assert workers.stop() == [0, 0, 0, 0]
+    assert workers.stop() == [0, 0, 0, 0], workers.said
 
     document = await system.client.run(run_id)
     assert (document.run.status, deaths) == ("completed", [])

@@ -180,3 +180,25 @@ async def test_the_cost_of_a_claim_does_not_grow_with_finished_waiting_or_blocke
     walk(plan)
     assert scanned == [("agents_ready", 0)]
     assert (await world.take("root")).run == run
+
+
+async def test_the_limit_holds_while_others_finish_and_nobody_meets_an_error(world: Any) -> None:
+    # A claim in one statement would read the counters as they were before it had the run's row.
+    names = [f"a{number}" for number in range(300)]
+    parents = {name: [names[at - 1]] if at % 3 == 0 and at else [] for at, name in enumerate(names)}
+    run = await world.submit(parents, limit=7)
+
+    async def serve() -> None:
+        idle = 0
+        while idle < 20:
+            claimed = await world.claim(want=3)
+            idle = 0 if claimed else idle + 1
+            for one in claimed:
+                await world.finish(one.lease)
+            if not claimed:
+                await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(serve() for _ in range(14)))
+
+    assert await world.state(run) is RunState.COMPLETED
+    await world.check_books(run)

@@ -1,7 +1,7 @@
 """Claim and renew: how work reaches workers, and how they keep it.
 
-A claim takes one run's row and as many of its ready agents as fit, in one statement. The cost is an index probe per
-claimable run; finished, waiting and blocked agents are in no index that it touches.
+A claim takes one run's row, then as many of its ready agents as fit. The cost is an index probe per claimable run;
+finished, waiting and blocked agents are in no index that it touches.
 """
 
 from __future__ import annotations
@@ -34,17 +34,16 @@ ORDER BY top.priority DESC, r.last_claimed_at NULLS FIRST, r.id
 LIMIT 1 FOR NO KEY UPDATE OF r
 """
 
-# Waits for a run that somebody holds at this moment.
 _HOLD = f"SELECT r.id AS run {_CLAIMABLE}"
 
-# One statement, one commit. Locks: the row of the chosen run, then its agents. A run whose row is held is skipped, so
-# this never waits; what another took since the snapshot is no longer ready when it is looked at again under its lock.
+# The run's row is held by the statement before, and this one sees everything that was committed until then. Both as one
+# statement would read the counters and agents as they were before the row was locked: seen to exceed the limit.
 _CLAIM = f"""
 WITH chosen AS (
     SELECT r.id AS run, r.run_id, r.name, r.plan, r.source_repo, r.source_ref, r.source_sha,
            r.state = 'queued' AS fresh,
            least(%(want)s, coalesce(r.concurrency_limit - r.agents_running, %(want)s)) AS free
-    {_CLAIMABLE} SKIP LOCKED
+    {_CLAIMABLE}
 ), taken AS (
     UPDATE agents SET state = 'running', since = clock(), attempts = agents.attempts + 1,
            started_at = coalesce(agents.started_at, clock()), last_event = 'agent claimed'
@@ -124,15 +123,15 @@ async def claim(database: Database, who: Capability, *, want: int, lease_seconds
         "worker": who.worker_id,
         "seconds": lease_seconds,
     }
-    async with database.connection() as connection:
-        rows = await connection.rows(_CLAIM, values)
-    if not rows:
-        # A run that somebody held at this moment (an append, a finish) was skipped; leaving it at that would lose the
-        # wake-up. What that somebody changed is seen by a statement that begins after the wait, not by one that waited.
+    # First a run that is free at once; only if there is none, wait for one that somebody holds at this moment (an
+    # append, a finish): skipping it would lose the wake-up.
+    for suffix in (" SKIP LOCKED", ""):
         async with database.transaction() as tx:
-            held = await tx.row(_HOLD, values)
+            held = await tx.row(_HOLD + suffix, values)
             rows = await tx.rows(_CLAIM, {**values, "run": held["run"]}) if held is not None else []
-    return [Claimed(lease=Lease(row.pop("attempt"), row.pop("token")), **row) for row in rows]
+        if rows:
+            return [Claimed(lease=Lease(row.pop("attempt"), row.pop("token")), **row) for row in rows]
+    return []
 
 
 async def renew(database: Database, leases: Sequence[Lease], *, lease_seconds: float) -> list[StopCause | None]:

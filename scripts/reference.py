@@ -118,7 +118,7 @@ def word(part: object) -> str:
         return "mapping"
     if isinstance(part, type) and issubclass(part, BaseModel):
         return "block"
-    return {str: "text", int: "whole number", float: "number", bool: "true, false"}.get(part, str(part))  # type: ignore[call-overload]
+    return {str: "text", int: "whole number", float: "number", bool: "true, false"}.get(part, str(part))  # type: ignore[call-overload]  # any object may be asked for
 
 
 def bounds(field: FieldInfo) -> str:

@@ -166,7 +166,7 @@ async def test_the_cost_of_a_claim_does_not_grow_with_finished_waiting_or_blocke
         await connection.run("ANALYZE agents")
         rows = await connection.rows(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + claims._HOLD,
-            {"labels": [], "runtimes": ["mock"], "only": None, "run": None},
+            {"labels": [], "runtimes": ["mock"], "only": None},
         )
     plan = rows[0]["QUERY PLAN"][0]["Plan"]
     scanned: list[tuple[str, float]] = []

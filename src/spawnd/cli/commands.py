@@ -128,7 +128,7 @@ def _plain(command: Command) -> None:
     ctx = Context(command)
     for param in command.params:
         if isinstance(param, TyperArgument):
-            param.display_type_rich = lambda ctx: ""  # type: ignore[method-assign]
+            param.display_type_rich = lambda ctx: ""  # type: ignore[method-assign]  # typer has no option
         elif isinstance(param, TyperOption) and param.metavar is None and not param.is_flag:
             param.metavar = next((words for name, words in _PLACEHOLDERS if name in param.display_type(ctx)), "TEXT")
 

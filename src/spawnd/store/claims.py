@@ -23,18 +23,16 @@ _FITS = """
 
 # The agent of the highest priority wins; between equals the run that was served longest ago.
 # Index: runs_claimable, then agents_ready once per claimable run.
-_CLAIMABLE = f"""
+_HOLD = f"""
+SELECT r.id AS run
 FROM runs r CROSS JOIN LATERAL (
     SELECT a.priority FROM agents a WHERE a.run = r.id AND {_FITS}
     ORDER BY a.priority DESC, a.id LIMIT 1
 ) top
 WHERE r.claimable AND (%(only)s::text IS NULL OR r.run_id = %(only)s)
-  AND (%(run)s::bigint IS NULL OR r.id = %(run)s)
 ORDER BY top.priority DESC, r.last_claimed_at NULLS FIRST, r.id
 LIMIT 1 FOR NO KEY UPDATE OF r
 """
-
-_HOLD = f"SELECT r.id AS run {_CLAIMABLE}"
 
 # The run's row is held by the statement before, and this one sees everything that was committed until then. Both as one
 # statement would read the counters and agents as they were before the row was locked: seen to exceed the limit.
@@ -43,7 +41,7 @@ WITH chosen AS (
     SELECT r.id AS run, r.run_id, r.name, r.plan, r.source_repo, r.source_ref, r.source_sha,
            r.state = 'queued' AS fresh,
            least(%(want)s, coalesce(r.concurrency_limit - r.agents_running, %(want)s)) AS free
-    {_CLAIMABLE}
+    FROM runs r WHERE r.id = %(run)s AND r.claimable
 ), taken AS (
     UPDATE agents SET state = 'running', since = clock(), attempts = agents.attempts + 1,
            started_at = coalesce(agents.started_at, clock()), last_event = 'agent claimed'
@@ -118,7 +116,6 @@ async def claim(database: Database, who: Capability, *, want: int, lease_seconds
         "labels": list(who.labels),
         "runtimes": list(who.runtimes),
         "only": who.run_id,
-        "run": None,
         "want": want,
         "worker": who.worker_id,
         "seconds": lease_seconds,
